@@ -1,0 +1,1 @@
+//! The copying protocol and its drivers.

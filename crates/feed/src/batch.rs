@@ -1,0 +1,262 @@
+//! Sealing and parsing batches.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use httt_wire::{Message as _, feed as pb};
+
+use crate::{AgencyCode, Digest, FeedId, Head, KeyId, PublicKey, Refusal, SigningKey};
+
+/// DSSE payload type of a batch.
+pub const PAYLOAD_TYPE: &str = "application/vnd.httt.batch.v1+protobuf";
+/// Largest body of a batch.
+pub const MAX_BATCH_BYTES: usize = 60 * 1024;
+/// Largest sealed batch: body, signature (RSA 8192 has 1,024 bytes) and framing. One tlog-tiles entry holds it.
+pub const MAX_SEALED_BYTES: usize = MAX_BATCH_BYTES + 1_200;
+/// Largest `data` of one event. Media are referred to by digest, so events are small.
+pub const MAX_EVENT_BYTES: usize = 48 * 1024;
+/// Most events in one batch.
+pub const MAX_EVENTS_PER_BATCH: usize = 4_096;
+/// Longest stream name, event type, actor or trace context.
+pub const MAX_NAME_BYTES: usize = 200;
+
+const _: () = assert!(MAX_SEALED_BYTES <= u16::MAX as usize, "tlog-tiles gives an entry's length 16 bits");
+
+/// Pre-authentication encoding of DSSE v1.
+fn pre_authentication_encoding(body: &[u8]) -> Vec<u8> {
+    let mut message = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), body.len()).into_bytes();
+    message.extend_from_slice(body);
+    message
+}
+
+/// A batch whose bytes make sense but whose signature nobody has checked.
+#[derive(Debug, Clone)]
+pub struct UnverifiedBatch {
+    feed: FeedId,
+    previous: Option<Digest>,
+    key: KeyId,
+    signature: Vec<u8>,
+    body: Bytes,
+    batch: pb::Batch,
+    bytes: Bytes,
+}
+
+/// Reads a sealed batch: shape, sizes, and that its bytes are the canonical ones.
+///
+/// # Errors
+/// [`Refusal::TooLarge`], [`Refusal::Malformed`].
+pub fn parse(bytes: Bytes) -> Result<UnverifiedBatch, Refusal> {
+    let malformed = |what: &str| Refusal::Malformed(what.to_owned());
+    if bytes.len() > MAX_SEALED_BYTES {
+        return Err(Refusal::batch_too_large(bytes.len()));
+    }
+    let sealed = pb::SealedBatch::decode(bytes.clone()).map_err(|error| Refusal::Malformed(error.to_string()))?;
+    let signature = sealed.signature.clone().ok_or_else(|| malformed("it has no signature"))?;
+    let body = sealed.body.clone();
+    // Else a carrier could give one batch many faces, each with a leaf of its own.
+    if sealed.encode_to_vec() != bytes {
+        return Err(malformed("its envelope is not in canonical form"));
+    }
+    if body.len() > MAX_BATCH_BYTES {
+        return Err(Refusal::TooLarge { what: "a batch", size: body.len(), limit: MAX_BATCH_BYTES });
+    }
+    let batch = pb::Batch::decode(body.clone()).map_err(|error| Refusal::Malformed(error.to_string()))?;
+    let feed = FeedId::from_parts(&batch.origin, &batch.audience, batch.lane)
+        .map_err(|error| Refusal::Malformed(error.to_string()))?;
+    let previous = match (batch.sequence, batch.previous.len()) {
+        (0, _) => return Err(malformed("sequences start at 1")),
+        (1, 0) => None,
+        (1, _) => return Err(malformed("the first batch of a feed has no `previous`")),
+        _ => Some(Digest::from_slice(&batch.previous).ok_or_else(|| malformed("`previous` is not 32 bytes"))?),
+    };
+    if batch.events.is_empty() || batch.events.len() > MAX_EVENTS_PER_BATCH {
+        return Err(malformed("it has no events or too many"));
+    }
+    batch.events.iter().try_for_each(check_event)?;
+    let key = KeyId(signature.key_id.as_slice().try_into().map_err(|_| malformed("the key id is not 8 bytes"))?);
+    Ok(UnverifiedBatch { feed, previous, key, signature: signature.value, body, batch, bytes })
+}
+
+/// Whether an event may stand in a batch: sizes, and the parts every event must have.
+///
+/// # Errors
+/// [`Refusal::TooLarge`], [`Refusal::Malformed`].
+pub fn check_event(event: &pb::Event) -> Result<(), Refusal> {
+    if event.data.len() > MAX_EVENT_BYTES {
+        return Err(Refusal::TooLarge { what: "an event", size: event.data.len(), limit: MAX_EVENT_BYTES });
+    }
+    for (what, text) in [
+        ("a stream name", &event.stream),
+        ("an event type", &event.r#type),
+        ("an actor", &event.actor),
+        ("a trace context", &event.traceparent),
+    ] {
+        if text.len() > MAX_NAME_BYTES {
+            return Err(Refusal::TooLarge { what, size: text.len(), limit: MAX_NAME_BYTES });
+        }
+    }
+    if event.id.len() != 16 {
+        return Err(Refusal::Malformed("an event id is not 16 bytes".into()));
+    }
+    if event.stream.is_empty() || event.r#type.is_empty() || event.version == 0 {
+        return Err(Refusal::Malformed("an event lacks its stream, type or version".into()));
+    }
+    Ok(())
+}
+
+impl UnverifiedBatch {
+    /// The feed it says it belongs to.
+    pub fn feed(&self) -> &FeedId {
+        &self.feed
+    }
+
+    /// The sequence it says it has.
+    pub fn sequence(&self) -> u64 {
+        self.batch.sequence
+    }
+
+    /// The key its signature says it is by.
+    pub fn key(&self) -> KeyId {
+        self.key
+    }
+
+    /// What it says; not to be believed yet.
+    pub fn batch(&self) -> &pb::Batch {
+        &self.batch
+    }
+
+    /// Checks the signature against one key. Whether that key may speak for the origin is the directory's to say.
+    pub(crate) fn verify_with(self, key: &PublicKey) -> Result<VerifiedBatch, Refusal> {
+        if !key.verifies(&pre_authentication_encoding(&self.body), &self.signature) {
+            return Err(Refusal::BadSignature { feed: self.feed, sequence: self.batch.sequence });
+        }
+        Ok(VerifiedBatch {
+            digest: Digest::of(&self.body),
+            feed: self.feed,
+            previous: self.previous,
+            key: self.key,
+            batch: Arc::new(self.batch),
+            bytes: self.bytes,
+        })
+    }
+}
+
+/// A batch that is provably its origin's. Only sealing and [`crate::Directory::verify`] make one. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct VerifiedBatch {
+    feed: FeedId,
+    previous: Option<Digest>,
+    digest: Digest,
+    key: KeyId,
+    batch: Arc<pb::Batch>,
+    bytes: Bytes,
+}
+
+impl VerifiedBatch {
+    /// Its feed.
+    pub fn feed(&self) -> &FeedId {
+        &self.feed
+    }
+
+    /// Its place in the feed, from 1.
+    pub fn sequence(&self) -> u64 {
+        self.batch.sequence
+    }
+
+    /// Digest of the batch before; `None` for the first.
+    pub fn previous(&self) -> Option<Digest> {
+        self.previous
+    }
+
+    /// SHA-256 of its body.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The feed's head once this batch is in.
+    pub fn head(&self) -> Head {
+        Head { sequence: self.sequence(), digest: self.digest }
+    }
+
+    /// The key that signed it.
+    pub fn key(&self) -> KeyId {
+        self.key
+    }
+
+    /// What it says.
+    pub fn batch(&self) -> &Arc<pb::Batch> {
+        &self.batch
+    }
+
+    /// The encoded `SealedBatch`: what is stored, hashed as a leaf, and carried untouched.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+/// Seals what one origin says. One per node.
+#[derive(Debug)]
+pub struct Sealer {
+    origin: AgencyCode,
+    key: SigningKey,
+}
+
+impl Sealer {
+    /// Seals for `origin` with `key`.
+    pub fn new(origin: AgencyCode, key: SigningKey) -> Self {
+        Self { origin, key }
+    }
+
+    /// Whose batches these are.
+    pub fn origin(&self) -> &AgencyCode {
+        &self.origin
+    }
+
+    /// The key it signs with.
+    pub fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    /// Seals `events` as the batch after `head` of `feed`. Events keep the order given; stream versions are the
+    /// caller's duty.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongMember`] for another origin's feed, [`Refusal::TooLarge`], [`Refusal::Malformed`].
+    pub fn seal(
+        &self,
+        feed: &FeedId,
+        head: Option<&Head>,
+        sealed_at_ms: i64,
+        events: Vec<pb::Event>,
+    ) -> Result<VerifiedBatch, Refusal> {
+        if feed.origin != self.origin {
+            return Err(Refusal::WrongMember { caller: self.origin.clone(), feed: feed.clone() });
+        }
+        if events.is_empty() || events.len() > MAX_EVENTS_PER_BATCH {
+            return Err(Refusal::Malformed("a batch has no events or too many".into()));
+        }
+        events.iter().try_for_each(check_event)?;
+        let previous = head.map(|head| head.digest);
+        let batch = pb::Batch {
+            origin: feed.origin.to_string(),
+            audience: feed.audience.to_string(),
+            lane: feed.lane.to_wire(),
+            sequence: head.map_or(1, |head| head.sequence + 1),
+            previous: previous.map(|digest| digest.0.to_vec()).unwrap_or_default(),
+            sealed_at_ms,
+            events,
+        };
+        let body = Bytes::from(batch.encode_to_vec());
+        if body.len() > MAX_BATCH_BYTES {
+            return Err(Refusal::TooLarge { what: "a batch", size: body.len(), limit: MAX_BATCH_BYTES });
+        }
+        let key = self.key.public().id();
+        let signature = pb::Signature {
+            key_id: key.0.to_vec(),
+            value: self.key.sign(&pre_authentication_encoding(&body)),
+        };
+        let digest = Digest::of(&body);
+        let bytes = Bytes::from(pb::SealedBatch { body, signature: Some(signature) }.encode_to_vec());
+        Ok(VerifiedBatch { feed: feed.clone(), previous, digest, key, batch: Arc::new(batch), bytes })
+    }
+}

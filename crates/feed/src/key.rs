@@ -1,0 +1,242 @@
+//! Keys: one to sign with, many to verify against.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use httt_wire::directory as pb;
+use ring::rand::SystemRandom;
+use ring::signature::{self, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::pem::PemObject as _;
+
+use crate::Digest;
+
+/// Largest public key taken from outside: RSA 8192 in DER is about 1,050 bytes.
+const MAX_PUBLIC_KEY_BYTES: usize = 2_048;
+
+/// Signature algorithms a member's key may have. Nodes sign with Ed25519; the others are what government tokens hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    /// Ed25519, RFC 8032.
+    Ed25519,
+    /// ECDSA on P-256 with SHA-256, signature in ASN.1 DER.
+    EcdsaP256Sha256,
+    /// RSA PKCS#1 v1.5 with SHA-256, 2048 to 8192 bits.
+    RsaPkcs1Sha256,
+}
+
+impl Algorithm {
+    /// The wire's number.
+    pub fn to_wire(self) -> i32 {
+        match self {
+            Self::Ed25519 => pb::KeyAlgorithm::Ed25519,
+            Self::EcdsaP256Sha256 => pb::KeyAlgorithm::EcdsaP256Sha256,
+            Self::RsaPkcs1Sha256 => pb::KeyAlgorithm::RsaPkcs120488192Sha256,
+        }
+        .into()
+    }
+
+    fn from_wire(number: i32) -> Option<Self> {
+        Some(match pb::KeyAlgorithm::try_from(number).ok()? {
+            pb::KeyAlgorithm::Unspecified => return None,
+            pb::KeyAlgorithm::Ed25519 => Self::Ed25519,
+            pb::KeyAlgorithm::EcdsaP256Sha256 => Self::EcdsaP256Sha256,
+            pb::KeyAlgorithm::RsaPkcs120488192Sha256 => Self::RsaPkcs1Sha256,
+        })
+    }
+
+    fn ring(self) -> &'static dyn signature::VerificationAlgorithm {
+        match self {
+            Self::Ed25519 => &signature::ED25519,
+            Self::EcdsaP256Sha256 => &signature::ECDSA_P256_SHA256_ASN1,
+            Self::RsaPkcs1Sha256 => &signature::RSA_PKCS1_2048_8192_SHA256,
+        }
+    }
+}
+
+/// Why a key was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Not PKCS#8 PEM.
+    #[error("the key file is not PKCS#8 in PEM form: {0}")]
+    Pem(String),
+    /// ring refused it.
+    #[error("the key is not a usable Ed25519 key: {0}")]
+    Rejected(String),
+    /// The algorithm is none this program verifies.
+    #[error("unknown key algorithm {0}")]
+    Algorithm(i32),
+    /// Longer than any real key.
+    #[error("a public key of {0} bytes is longer than the {MAX_PUBLIC_KEY_BYTES} allowed")]
+    TooLong(usize),
+}
+
+/// First 8 bytes of a [`Fingerprint`]: says which key to try, proves nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(pub [u8; 8]);
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// SHA-256 over the wire's algorithm number (one byte) and the key's bytes.
+pub type Fingerprint = Digest;
+
+/// A key to verify with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    algorithm: Algorithm,
+    value: Vec<u8>,
+}
+
+impl PublicKey {
+    /// `value`: Ed25519 32 bytes; P-256 an uncompressed point; RSA PKCS#1 DER.
+    pub fn new(algorithm: Algorithm, value: Vec<u8>) -> Result<Self, KeyError> {
+        if value.len() > MAX_PUBLIC_KEY_BYTES {
+            return Err(KeyError::TooLong(value.len()));
+        }
+        Ok(Self { algorithm, value })
+    }
+
+    /// From the message form.
+    pub fn from_wire(message: &pb::PublicKey) -> Result<Self, KeyError> {
+        let algorithm = Algorithm::from_wire(message.algorithm).ok_or(KeyError::Algorithm(message.algorithm))?;
+        Self::new(algorithm, message.value.clone())
+    }
+
+    /// The message form.
+    pub fn to_wire(&self) -> pb::PublicKey {
+        pb::PublicKey { algorithm: self.algorithm.to_wire(), value: self.value.clone() }
+    }
+
+    /// Its algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Its bytes, as in [`PublicKey::new`].
+    pub fn value(&self) -> &[u8] {
+        &self.value
+    }
+
+    /// What a person compares and a configuration names.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut bytes = Vec::with_capacity(1 + self.value.len());
+        bytes.push(self.algorithm.to_wire() as u8);
+        bytes.extend_from_slice(&self.value);
+        Digest::of(&bytes)
+    }
+
+    /// The hint that signatures carry.
+    pub fn id(&self) -> KeyId {
+        let mut id = [0; 8];
+        id.copy_from_slice(&self.fingerprint().0[..8]);
+        KeyId(id)
+    }
+
+    /// Whether `signature` over `message` is by this key.
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(self.algorithm.ring(), &self.value).verify(message, signature).is_ok()
+    }
+}
+
+/// A node's Ed25519 key to sign with. Its secret never shows in `Debug`.
+pub struct SigningKey {
+    pair: Ed25519KeyPair,
+    public: PublicKey,
+}
+
+impl SigningKey {
+    /// A fresh key and its PKCS#8 PEM, which the caller keeps in a file only its node can read.
+    pub fn generate() -> Result<(Self, String), KeyError> {
+        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
+            .map_err(|_| KeyError::Rejected("the system gave no randomness".into()))?;
+        let pem = format!(
+            "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+            BASE64_STANDARD
+                .encode(document.as_ref())
+                .as_bytes()
+                .chunks(64)
+                .map(String::from_utf8_lossy)
+                .collect::<Vec<_>>()
+                .join("\n")
+        );
+        Ok((Self::from_pkcs8(document.as_ref())?, pem))
+    }
+
+    /// From the text of a PEM file.
+    pub fn from_pem(text: &str) -> Result<Self, KeyError> {
+        let der = PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes())
+            .map_err(|error| KeyError::Pem(format!("{error:?}")))?;
+        Self::from_pkcs8(der.secret_pkcs8_der())
+    }
+
+    /// From a 32-byte seed: for tests and test vectors, where keys must be the same every time.
+    pub fn from_seed(seed: &[u8; 32]) -> Result<Self, KeyError> {
+        let pair =
+            Ed25519KeyPair::from_seed_unchecked(seed).map_err(|error| KeyError::Rejected(error.to_string()))?;
+        Ok(Self::from_pair(pair))
+    }
+
+    fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der)
+            .map_err(|error| KeyError::Rejected(error.to_string()))?;
+        Ok(Self::from_pair(pair))
+    }
+
+    fn from_pair(pair: Ed25519KeyPair) -> Self {
+        let public =
+            PublicKey { algorithm: Algorithm::Ed25519, value: pair.public_key().as_ref().to_vec() };
+        Self { pair, public }
+    }
+
+    /// Its public half.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// The 64-byte Ed25519 signature over `message`.
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.pair.sign(message).as_ref().to_vec()
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey").field("public", &self.public.id()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_key_reads_back_from_its_pem() {
+        let (key, pem) = SigningKey::generate().expect("key");
+        let again = SigningKey::from_pem(&pem).expect("pem");
+        assert_eq!(key.public(), again.public());
+        assert!(key.public().verifies(b"x", &again.sign(b"x")));
+        assert!(!key.public().verifies(b"y", &again.sign(b"x")));
+        assert!(matches!(SigningKey::from_pem("nothing"), Err(KeyError::Pem(_))));
+        assert!(!format!("{key:?}").contains("seed"));
+    }
+
+    #[test]
+    fn public_keys_survive_the_wire_and_are_bounded() {
+        let key = SigningKey::from_seed(&[7; 32]).expect("seed");
+        assert_eq!(PublicKey::from_wire(&key.public().to_wire()).as_ref(), Ok(key.public()));
+        let unknown = pb::PublicKey { algorithm: 77, value: vec![] };
+        assert_eq!(PublicKey::from_wire(&unknown), Err(KeyError::Algorithm(77)));
+        assert_eq!(PublicKey::new(Algorithm::Ed25519, vec![0; 5000]), Err(KeyError::TooLong(5000)));
+    }
+}

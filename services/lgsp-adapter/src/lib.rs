@@ -1,0 +1,1 @@
+//! The optional way through a province's own platform.

@@ -1,0 +1,1 @@
+//! A provincial department's node.
