@@ -251,10 +251,8 @@ impl Sealer {
             return Err(Refusal::TooLarge { what: "a batch", size: body.len(), limit: MAX_BATCH_BYTES });
         }
         let key = self.key.public().id();
-        let signature = pb::Signature {
-            key_id: key.0.to_vec(),
-            value: self.key.sign(&pre_authentication_encoding(&body)),
-        };
+        let signature =
+            pb::Signature { key_id: key.0.to_vec(), value: self.key.sign(&pre_authentication_encoding(&body)) };
         let digest = Digest::of(&body);
         let bytes = Bytes::from(pb::SealedBatch { body, signature: Some(signature) }.encode_to_vec());
         Ok(VerifiedBatch { feed: feed.clone(), previous, digest, key, batch: Arc::new(batch), bytes })

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use httt_wire::{Message, Name, directory as pb, feed};
 
-use crate::{AgencyCode, Audience, Digest, FeedId, Fingerprint, KeyId, Lane, PublicKey, Refusal, UnverifiedBatch, VerifiedBatch};
+use crate::{
+    AgencyCode, Audience, Digest, FeedId, Fingerprint, KeyId, Lane, PublicKey, Refusal, UnverifiedBatch, VerifiedBatch,
+};
 
 pub use pb::MemberKind;
 
@@ -96,8 +98,7 @@ impl Directory {
         if self.gateway.is_none() && feed.lane == Lane::Directory {
             return self.verify_first(batch);
         }
-        let member =
-            self.members.get(&feed.origin).ok_or_else(|| Refusal::NotAMember(feed.origin.to_string()))?;
+        let member = self.members.get(&feed.origin).ok_or_else(|| Refusal::NotAMember(feed.origin.to_string()))?;
         self.may_originate(member, &feed)?;
         let unknown = || Refusal::UnknownKey { origin: feed.origin.clone(), key: batch.key() };
         let entry = member.keys.get(&batch.key()).ok_or_else(unknown)?;
@@ -250,9 +251,7 @@ impl Directory {
 
 fn last_accepted(list: &[pb::LastAccepted]) -> BTreeMap<(Audience, Lane), u64> {
     list.iter()
-        .filter_map(|last| {
-            Some(((Audience::new(&last.audience).ok()?, Lane::from_wire(last.lane)?), last.sequence))
-        })
+        .filter_map(|last| Some(((Audience::new(&last.audience).ok()?, Lane::from_wire(last.lane)?), last.sequence)))
         .collect()
 }
 

@@ -196,11 +196,7 @@ impl FeedId {
 
     /// The message form.
     pub fn to_wire(&self) -> wire::FeedId {
-        wire::FeedId {
-            origin: self.origin.to_string(),
-            audience: self.audience.to_string(),
-            lane: self.lane.to_wire(),
-        }
+        wire::FeedId { origin: self.origin.to_string(), audience: self.audience.to_string(), lane: self.lane.to_wire() }
     }
 
     /// From the message form.

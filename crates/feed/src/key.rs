@@ -175,27 +175,25 @@ impl SigningKey {
 
     /// From the text of a PEM file.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
-        let der = PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes())
-            .map_err(|error| KeyError::Pem(format!("{error:?}")))?;
+        let der =
+            PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes()).map_err(|error| KeyError::Pem(format!("{error:?}")))?;
         Self::from_pkcs8(der.secret_pkcs8_der())
     }
 
     /// From a 32-byte seed: for tests and test vectors, where keys must be the same every time.
     pub fn from_seed(seed: &[u8; 32]) -> Result<Self, KeyError> {
-        let pair =
-            Ed25519KeyPair::from_seed_unchecked(seed).map_err(|error| KeyError::Rejected(error.to_string()))?;
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|error| KeyError::Rejected(error.to_string()))?;
         Ok(Self::from_pair(pair))
     }
 
     fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
-        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der)
-            .map_err(|error| KeyError::Rejected(error.to_string()))?;
+        let pair =
+            Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|error| KeyError::Rejected(error.to_string()))?;
         Ok(Self::from_pair(pair))
     }
 
     fn from_pair(pair: Ed25519KeyPair) -> Self {
-        let public =
-            PublicKey { algorithm: Algorithm::Ed25519, value: pair.public_key().as_ref().to_vec() };
+        let public = PublicKey { algorithm: Algorithm::Ed25519, value: pair.public_key().as_ref().to_vec() };
         Self { pair, public }
     }
 

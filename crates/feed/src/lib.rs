@@ -27,7 +27,7 @@ pub use batch::{
     UnverifiedBatch, VerifiedBatch, check_event, parse,
 };
 pub use chain::{Link, follow};
-pub use directory::{Directory, Member};
+pub use directory::{Directory, Member, MemberKind};
 pub use identity::{AgencyCode, Audience, Digest, FeedId, Head, InvalidAgencyCode, InvalidFeedId, Lane};
 pub use key::{Algorithm, Fingerprint, KeyError, KeyId, PublicKey, SigningKey};
 pub use refusal::Refusal;

@@ -39,20 +39,20 @@ mod httt {
 }
 
 #[doc(inline)]
-/// Sealed batches (`httt.feed.v1`).
-pub use httt::feed::v1 as feed;
-#[doc(inline)]
-/// The copying protocol (`httt.exchange.v1`).
-pub use httt::exchange::v1 as exchange;
-#[doc(inline)]
-/// Members, keys and rights (`httt.directory.v1`).
-pub use httt::directory::v1 as directory;
-#[doc(inline)]
 /// Bulletins and their delivery (`httt.bulletin.v1`).
 pub use httt::bulletin::v1 as bulletin;
 #[doc(inline)]
 /// Clusters, schedules, playback (`httt.cluster.v1`).
 pub use httt::cluster::v1 as cluster;
+#[doc(inline)]
+/// Members, keys and rights (`httt.directory.v1`).
+pub use httt::directory::v1 as directory;
+#[doc(inline)]
+/// The copying protocol (`httt.exchange.v1`).
+pub use httt::exchange::v1 as exchange;
+#[doc(inline)]
+/// Sealed batches (`httt.feed.v1`).
+pub use httt::feed::v1 as feed;
 #[doc(inline)]
 /// Statistics (`httt.report.v1`).
 pub use httt::report::v1 as report;
@@ -87,7 +87,8 @@ pub fn to_json(type_name: &str, data: &[u8]) -> Result<serde_json::Value, ToJson
         .ok_or_else(|| ToJsonError::UnknownType(type_name.to_owned()))?;
     let message = DynamicMessage::decode(descriptor, data)
         .map_err(|error| ToJsonError::Undecodable(type_name.to_owned(), error))?;
-    let options = SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false).stringify_64_bit_integers(false);
+    let options =
+        SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false).stringify_64_bit_integers(false);
     Ok(message.serialize_with_options(serde_json::value::Serializer, &options)?)
 }
 
