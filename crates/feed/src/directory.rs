@@ -38,6 +38,11 @@ impl Member {
         self.keys.values().filter(|entry| entry.revoked.is_none()).map(|entry| &entry.key)
     }
 
+    /// Whether this key was ever added, revoked or not.
+    pub fn knows_key(&self, key: &PublicKey) -> bool {
+        self.keys.contains_key(&key.id())
+    }
+
     /// Who may carry for it.
     pub fn carriers(&self) -> impl Iterator<Item = &AgencyCode> {
         self.carriers.iter()
@@ -120,7 +125,7 @@ impl Directory {
             .batch()
             .events
             .iter()
-            .filter_map(|event| decode::<pb::KeyAdded>(event))
+            .filter_map(decode::<pb::KeyAdded>)
             .filter(|added| added.member == batch.feed().origin.as_str())
             .filter_map(|added| PublicKey::from_wire(&added.key?).ok())
             .find(|key| Some(key.fingerprint()) == self.trusted);
