@@ -1,0 +1,209 @@
+//! Judges batches in the order of the log: chain, signature, stream versions.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use httt_feed::{AgencyCode, Digest, Directory, FeedId, Fingerprint, Head, Lane, PublicKey, Refusal, UnverifiedBatch};
+use httt_wire::{Message as _, Name as _, directory as pb, feed};
+
+use super::{GatewayKey, feed_head};
+use crate::entry::FeedHead;
+
+/// What is known at some position of the log.
+pub(super) struct Judge {
+    pub(super) log_id: Option<[u8; 16]>,
+    pub(super) own_key: Option<PublicKey>,
+    pub(super) unchecked_own: u64,
+    /// Whose log it is: as the first event says, else as the checkpoint does.
+    own: Option<AgencyCode>,
+    trusted: Option<Fingerprint>,
+    taken_from_log: bool,
+    directory: Directory,
+    heads: BTreeMap<FeedId, (Head, u64)>,
+    /// Feeds, so that a stream need only keep a number.
+    feeds: HashMap<FeedId, u32>,
+    streams: HashMap<(AgencyCode, String), (u64, u32)>,
+}
+
+fn directory(trusted: Option<Fingerprint>, own: Option<(&AgencyCode, &PublicKey)>) -> Directory {
+    // No key has the fingerprint of zeros: without a trusted one nothing is believed yet.
+    let directory = Directory::trusting(trusted.unwrap_or(Digest([0; 32])));
+    match own {
+        Some((origin, key)) => directory.knowing_own(origin.clone(), key.clone()),
+        None => directory,
+    }
+}
+
+fn decode<M: httt_wire::Message + httt_wire::Name + Default>(event: &feed::Event) -> Option<M> {
+    (event.r#type == M::full_name()).then(|| M::decode(event.data.clone()).ok()).flatten()
+}
+
+impl Judge {
+    pub(super) fn new(trusted: Option<Fingerprint>, checkpoint_origin: Option<String>) -> Self {
+        let own = checkpoint_origin.and_then(|line| AgencyCode::new(line.strip_prefix("httt/")?).ok());
+        Self {
+            log_id: None,
+            own_key: None,
+            unchecked_own: 0,
+            own,
+            trusted,
+            taken_from_log: false,
+            directory: directory(trusted, None),
+            heads: BTreeMap::new(),
+            feeds: HashMap::new(),
+            streams: HashMap::new(),
+        }
+    }
+
+    /// Judges the entry at `position`; gives the number of its events.
+    pub(super) fn entry(&mut self, position: u64, bytes: Bytes, findings: &mut Vec<String>) -> u64 {
+        let body = feed::SealedBatch::decode(bytes.clone()).map(|sealed| Digest::of(&sealed.body));
+        let (batch, digest) = match (httt_feed::parse(bytes), body) {
+            (Ok(batch), Ok(digest)) => (batch, digest),
+            (Err(refusal), _) => {
+                findings.push(refusal.to_string());
+                return 0;
+            }
+            (_, Err(error)) => {
+                findings.push(format!("not a sealed batch: {error}"));
+                return 0;
+            }
+        };
+        if position == 0 {
+            self.learn_own_key(&batch, findings);
+        }
+        let message = batch.batch().clone();
+        let feed = batch.feed().clone();
+        self.chain(position, &batch, digest, findings);
+        // What is not the origin's says nothing about the origin's streams.
+        if self.signature(batch, findings) {
+            self.stream_versions(&feed, &message.events, findings);
+        }
+        message.events.len() as u64
+    }
+
+    fn learn_own_key(&mut self, batch: &UnverifiedBatch, findings: &mut Vec<String>) {
+        let opened = batch.batch().events.first().and_then(decode::<pb::LogOpened>);
+        let opened = opened.filter(|_| *batch.feed() == FeedId::local(&batch.feed().origin));
+        let Some(opened) = opened else {
+            findings.push(format!(
+                "the log does not begin with {} on its lane local: its own batches cannot be checked unless the \
+                 directory names their key",
+                pb::LogOpened::full_name()
+            ));
+            return;
+        };
+        if opened.member != batch.feed().origin.as_str() {
+            findings.push(format!("the first event speaks of {} in a feed of {}", opened.member, batch.feed().origin));
+            return;
+        }
+        if self.log_id.is_some_and(|id| id[..] != opened.log_id[..]) {
+            findings.push("the first event names another log id than the chunks".into());
+        }
+        match opened.key.as_ref().map(PublicKey::from_wire) {
+            Some(Ok(key)) => {
+                let own = batch.feed().origin.clone();
+                self.directory = directory(self.trusted, Some((&own, &key)));
+                self.own_key = Some(key);
+                self.own = Some(own);
+            }
+            Some(Err(error)) => findings.push(format!("the first event's key: {error}")),
+            None => findings.push("the first event names no key".into()),
+        }
+    }
+
+    /// The same rule as `httt_feed::follow`, kept apart from it on purpose: an audit should not share its subject's
+    /// mistakes. After a finding the batch is taken as the new head, so that one gap is one finding.
+    fn chain(&mut self, position: u64, batch: &UnverifiedBatch, digest: Digest, findings: &mut Vec<String>) {
+        let feed = batch.feed();
+        let (sequence, head) = (batch.sequence(), self.heads.get(feed).map(|(head, _)| *head));
+        let expected = head.map_or(1, |head| head.sequence + 1);
+        let previous = Digest::from_slice(&batch.batch().previous);
+        if sequence != expected {
+            findings.push(format!("{feed}: sequence {sequence} came where {expected} is next"));
+        } else if previous != head.map(|head| head.digest) {
+            findings.push(format!("{feed}: sequence {sequence} does not name the batch before it"));
+        }
+        self.heads.insert(feed.clone(), (Head { sequence, digest }, position));
+    }
+
+    /// Whether the batch is its origin's, as far as can be told.
+    fn signature(&mut self, batch: UnverifiedBatch, findings: &mut Vec<String>) -> bool {
+        let feed = batch.feed().clone();
+        if self.trusted.is_none() && feed.lane == Lane::Directory {
+            self.trust_first_use(&batch);
+        }
+        match self.directory.verify(batch) {
+            Ok(verified) => {
+                self.directory.apply(&feed, &verified.batch().events);
+                true
+            }
+            Err(Refusal::NotAMember(_) | Refusal::UnknownKey { .. })
+                if self.own_key.is_none() && self.own.as_ref() == Some(&feed.origin) =>
+            {
+                self.unchecked_own += 1;
+                true
+            }
+            Err(refusal) => {
+                findings.push(refusal.to_string());
+                false
+            }
+        }
+    }
+
+    /// Takes the key that the first directory batch gives its own origin.
+    fn trust_first_use(&mut self, batch: &UnverifiedBatch) {
+        let origin = batch.feed().origin.as_str();
+        let key = batch
+            .batch()
+            .events
+            .iter()
+            .filter_map(decode::<pb::KeyAdded>)
+            .filter(|added| added.member == origin)
+            .filter_map(|added| PublicKey::from_wire(&added.key?).ok())
+            .find(|key| key.id() == batch.key());
+        if let Some(key) = key {
+            self.trusted = Some(key.fingerprint());
+            self.taken_from_log = true;
+            // Nothing was folded yet, since nothing of a directory was believed before.
+            self.directory = directory(self.trusted, self.own.as_ref().zip(self.own_key.as_ref()));
+        }
+    }
+
+    fn stream_versions(&mut self, feed: &FeedId, events: &[feed::Event], findings: &mut Vec<String>) {
+        let next = self.feeds.len() as u32;
+        let number = *self.feeds.entry(feed.clone()).or_insert(next);
+        for event in events {
+            let latest = self.streams.entry((feed.origin.clone(), event.stream.clone())).or_insert((0, number));
+            if event.version != latest.0 + 1 {
+                findings.push(format!(
+                    "{}: stream {} has version {} where {} is next",
+                    feed.origin,
+                    event.stream,
+                    event.version,
+                    latest.0 + 1
+                ));
+            }
+            if latest.1 != number {
+                findings.push(format!("{}: stream {} is in more than one feed", feed.origin, event.stream));
+            }
+            *latest = (event.version, number);
+        }
+    }
+
+    pub(super) fn heads(&self) -> Vec<FeedHead> {
+        self.heads.iter().map(|(feed, head)| feed_head(feed, head)).collect()
+    }
+
+    pub(super) fn gateway_key(&self) -> Option<GatewayKey> {
+        let fingerprint = self.trusted?;
+        self.directory.gateway()?;
+        Some(GatewayKey { fingerprint, taken_from_log: self.taken_from_log })
+    }
+
+    /// Keys that may have signed a checkpoint of this node.
+    pub(super) fn own_keys(&self) -> Vec<PublicKey> {
+        let listed = self.own.as_ref().and_then(|own| self.directory.member(own));
+        self.own_key.iter().cloned().chain(listed.into_iter().flat_map(|member| member.keys().cloned())).collect()
+    }
+}

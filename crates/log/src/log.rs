@@ -1,0 +1,252 @@
+//! The handle.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use httt_feed::{AgencyCode, Digest, FeedId, Head, Sealer};
+use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
+
+use crate::clock::{Clock, SystemClock};
+use crate::entry::{Direction, Entry, EventPage, EventPosition, FeedHead, Filter, RecordedEvent};
+use crate::files::{Files, SystemFiles};
+use crate::open::{self, OpenReport};
+use crate::shared::Shared;
+use crate::subscribe::Subscription;
+use crate::writer::{MAX_QUEUED, Request, Writer, WriterParts};
+use crate::{CommitError, Committed, OpenError, ReadError, Transaction};
+
+/// How a log is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A chunk that has reached so many bytes is closed and the next begun. A group larger than this gets a chunk of
+    /// its own.
+    pub chunk_bytes: u64,
+    /// Memory for the index's cache.
+    pub index_cache_bytes: u64,
+    /// The longest time between a commit and a checkpoint that covers it.
+    pub checkpoint_every: Duration,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            chunk_bytes: 64 << 20,
+            index_cache_bytes: 8 << 20,
+            checkpoint_every: Duration::from_secs(1),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+/// An open log. Cheap to clone; all clones are the same log.
+///
+/// The folder is locked until the last clone and the last [`Subscription`] are gone and the writer has ended, which
+/// [`Log::close`] waits for.
+#[derive(Debug, Clone)]
+pub struct Log {
+    shared: Arc<Shared>,
+    requests: mpsc::Sender<Request>,
+    length: watch::Receiver<u64>,
+}
+
+impl Log {
+    /// Opens the log in `dir`, creating it if there is none; `sealer` signs what this node says. Blocks: for
+    /// milliseconds as a rule, for as long as reading everything takes when the index has to be rebuilt.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. A torn tail is no error; it is cut and reported.
+    pub fn open(dir: &Path, sealer: Arc<Sealer>, options: Options) -> Result<(Self, OpenReport), OpenError> {
+        Self::open_with(dir, sealer, options, Arc::new(SystemFiles))
+    }
+
+    pub(crate) fn open_with(
+        dir: &Path,
+        sealer: Arc<Sealer>,
+        options: Options,
+        files: Arc<dyn Files>,
+    ) -> Result<(Self, OpenReport), OpenError> {
+        let opened = open::open(dir, sealer, &options, Arc::clone(&files))?;
+        Self::start(opened, options, files)
+    }
+
+    /// Starts the writer of an opened log.
+    pub(crate) fn start(
+        opened: open::Opened,
+        options: Options,
+        files: Arc<dyn Files>,
+    ) -> Result<(Self, OpenReport), OpenError> {
+        let shared = Arc::new(opened.shared);
+        let (sender, length) = watch::channel(shared.length());
+        let (requests, queue) = mpsc::channel(MAX_QUEUED);
+        let writer = Writer::new(WriterParts {
+            shared: Arc::clone(&shared),
+            files,
+            clock: options.clock,
+            checkpoint_every: options.checkpoint_every,
+            tail: opened.tail,
+            range: opened.range,
+            checkpointed: opened.checkpointed,
+            length: sender,
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(OpenError::io("starting the writer"))?;
+        std::thread::Builder::new()
+            .name("httt-log".into())
+            .spawn(move || {
+                let closer = runtime.block_on(writer.run(queue));
+                if let Some(closer) = closer {
+                    // Whoever asked may have stopped waiting.
+                    let _ = closer.send(());
+                }
+            })
+            .map_err(OpenError::io("starting the writer"))?;
+        Ok((Self { shared, requests, length }, opened.report))
+    }
+
+    /// Commits a transaction, all of it or nothing. When this returns, it is on disk. If the future is dropped before,
+    /// the transaction may or may not be committed; committing it again with the same event ids is safe.
+    ///
+    /// # Errors
+    /// See [`CommitError`].
+    pub async fn commit(&self, transaction: Transaction) -> Result<Committed, CommitError> {
+        let (sender, receiver) = oneshot::channel();
+        let request = Request::Commit(Box::new(transaction), sender);
+        self.requests.send(request).await.map_err(|_| CommitError::Closed)?;
+        receiver.await.unwrap_or(Err(CommitError::Closed))
+    }
+
+    /// The log's id, made when it was created.
+    pub fn log_id(&self) -> [u8; 16] {
+        self.shared.log_id
+    }
+
+    /// Whose log it is.
+    pub fn origin(&self) -> &AgencyCode {
+        self.shared.sealer.origin()
+    }
+
+    /// Durable entries.
+    pub fn len(&self) -> u64 {
+        self.shared.length()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The log's length, told when it has grown. What it tells of is durable and readable.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.length.clone()
+    }
+
+    /// The head of a feed; `None`: nothing of it is held.
+    pub fn head(&self, feed: &FeedId) -> Option<Head> {
+        self.shared.head(feed)
+    }
+
+    /// All feeds held, by name.
+    pub fn heads(&self) -> Vec<FeedHead> {
+        self.shared.heads()
+    }
+
+    /// Batches of `feed` after sequence `after`: at least one if there is any, more while they fit in `max_bytes`.
+    ///
+    /// # Errors
+    /// See [`ReadError`]; the same for everything below.
+    pub fn read_feed(&self, feed: &FeedId, after: u64, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
+        self.shared.read_feed(feed, after, max_bytes)
+    }
+
+    /// Digest of one batch.
+    pub fn batch_digest(&self, feed: &FeedId, sequence: u64) -> Result<Option<Digest>, ReadError> {
+        self.shared.batch_digest(feed, sequence)
+    }
+
+    /// Entries from `from` on: at least one if there is any, more while they fit.
+    pub fn read(&self, from: u64, max_entries: usize, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
+        self.shared.read(from, max_entries, max_bytes, Direction::Forward)
+    }
+
+    /// Entries before `before`, newest first; `u64::MAX` begins at the end.
+    pub fn read_backward(&self, before: u64, max_entries: usize, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
+        self.shared.read(before, max_entries, max_bytes, Direction::Backward)
+    }
+
+    /// Up to `max` events of a stream. Forward: version `from` and later. Backward: version `from` and earlier,
+    /// latest first; `u64::MAX` begins at the end.
+    pub fn read_stream(
+        &self,
+        origin: &AgencyCode,
+        stream: &str,
+        from: u64,
+        direction: Direction,
+        max: usize,
+    ) -> Result<Vec<RecordedEvent>, ReadError> {
+        self.shared.read_stream(origin, stream, from, direction, max)
+    }
+
+    /// The version of a stream's latest event; `None`: it has none.
+    pub fn stream_version(&self, origin: &AgencyCode, stream: &str) -> Result<Option<u64>, ReadError> {
+        self.shared.stream_version(origin, stream)
+    }
+
+    /// The event with this id: this node's own if there is one, else another origin's.
+    pub fn event(&self, id: Uuid) -> Result<Option<RecordedEvent>, ReadError> {
+        self.shared.event(id)
+    }
+
+    /// Up to `max` events that match. Forward: `from` and later. Backward: before `from`, latest first;
+    /// [`EventPosition::END`] begins at the end. One call looks at no more than [`crate::MAX_SCAN_ENTRIES`] entries;
+    /// [`EventPage::more`] says whether to go on at [`EventPage::next`].
+    pub fn events(
+        &self,
+        from: EventPosition,
+        filter: &Filter,
+        direction: Direction,
+        max: usize,
+    ) -> Result<EventPage, ReadError> {
+        self.shared.events(from, filter, direction, max)
+    }
+
+    /// Every entry from `from` on, and every one that is committed from now on.
+    pub fn subscribe(&self, from: u64) -> Subscription {
+        Subscription::new(Arc::clone(&self.shared), self.length.clone(), from)
+    }
+
+    /// RFC 6962 root over the first `size` entries.
+    pub fn root(&self, size: u64) -> Result<Digest, ReadError> {
+        self.shared.root(size)
+    }
+
+    /// The last checkpoint written: a signed note, empty before the first.
+    pub fn checkpoint(&self) -> String {
+        self.shared.checkpoint()
+    }
+
+    /// Writes a checkpoint of the log as it is now, and gives it.
+    ///
+    /// # Errors
+    /// [`CommitError::WriteFailed`], [`CommitError::Poisoned`], [`CommitError::Closed`].
+    pub async fn write_checkpoint(&self) -> Result<String, CommitError> {
+        let (sender, receiver) = oneshot::channel();
+        self.requests.send(Request::Checkpoint(sender)).await.map_err(|_| CommitError::Closed)?;
+        receiver.await.unwrap_or(Err(CommitError::Closed))
+    }
+
+    /// Commits what was asked for before, writes a checkpoint, flushes the index and ends the writer. Later commits by
+    /// other clones fail with [`CommitError::Closed`]; reading goes on as long as a clone lives.
+    pub async fn close(self) {
+        let (sender, receiver) = oneshot::channel();
+        if self.requests.send(Request::Close(sender)).await.is_ok() {
+            // An error says as well that the writer is gone.
+            let _ = receiver.await;
+        }
+    }
+}

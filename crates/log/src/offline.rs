@@ -1,0 +1,109 @@
+//! Reads a log from its files alone, without the key of its node and without taking the lock.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::catalogue;
+use crate::entry::Entry;
+use crate::error::{Damage, ReadError};
+use crate::frame::{CHUNK_HEADER_BYTES, Seed, chunk_name};
+use crate::open::CHUNKS_DIR;
+use crate::scan::{self, Scanner, Step};
+
+/// The entries of the log in `dir`, from the first, chunk by chunk. A node may have it open: what it is writing just now
+/// is passed over. Checksums are checked, signatures are not; [`crate::audit()`] does that.
+///
+/// # Errors
+/// The folder cannot be listed. The iterator ends after the first error: a chunk that cannot be read, or is damaged.
+pub fn scan_entries(dir: &Path) -> Result<ScanEntries, ReadError> {
+    let folder = dir.join(CHUNKS_DIR);
+    let numbers = catalogue::numbers(&folder)
+        .map_err(|error| ReadError::Io { chunk: folder.display().to_string(), error: error.to_string() })?;
+    Ok(ScanEntries { folder, numbers: numbers.into(), scanner: None, ready: VecDeque::new(), ended: false })
+}
+
+/// See [`scan_entries`].
+#[derive(Debug)]
+pub struct ScanEntries {
+    folder: PathBuf,
+    /// Chunks not begun yet.
+    numbers: VecDeque<u32>,
+    scanner: Option<(String, Seed, Scanner)>,
+    /// Entries of the group read last: position, offset, bytes.
+    ready: VecDeque<(u64, u64, Bytes)>,
+    ended: bool,
+}
+
+impl ScanEntries {
+    fn advance(&mut self) -> Result<Option<Entry>, ReadError> {
+        loop {
+            if let Some((position, offset, bytes)) = self.ready.pop_front() {
+                let chunk = || self.scanner.as_ref().map(|(name, ..)| name.clone()).unwrap_or_default();
+                let damaged = |what| ReadError::Damaged(Damage { chunk: chunk(), offset, position, what });
+                return Entry::decode(position, bytes).map(Some).map_err(damaged);
+            }
+            let Some((name, seed, scanner)) = &mut self.scanner else {
+                match self.numbers.pop_front() {
+                    Some(number) => self.scanner = self.begin(number)?,
+                    None => return Ok(None),
+                }
+                continue;
+            };
+            let failed = |error: std::io::Error| ReadError::Io { chunk: name.clone(), error: error.to_string() };
+            match scanner.step().map_err(failed)? {
+                Step::Group(group) => {
+                    self.ready
+                        .extend(group.entries.into_iter().map(|entry| (entry.position, entry.offset, entry.bytes)));
+                }
+                Step::End => self.scanner = None,
+                Step::Bad(bad) => {
+                    let path = self.folder.join(name.as_str());
+                    let later =
+                        scan::find_later_group(&path, *seed, bad.group_start, scanner.group()).map_err(failed)?;
+                    if later.is_none() && self.numbers.is_empty() {
+                        // A torn tail, or a group that is being written.
+                        self.scanner = None;
+                        continue;
+                    }
+                    let (offset, position) = (bad.offset, bad.position);
+                    let damage = Damage { chunk: name.clone(), offset, position, what: bad.what.to_owned() };
+                    return Err(ReadError::Damaged(damage));
+                }
+            }
+        }
+    }
+
+    fn begin(&self, number: u32) -> Result<Option<(String, Seed, Scanner)>, ReadError> {
+        let name = chunk_name(number);
+        let path = self.folder.join(&name);
+        let failed = |error: std::io::Error| ReadError::Io { chunk: name.clone(), error: error.to_string() };
+        match scan::read_header(&path).map_err(failed)? {
+            Some(Ok(header)) => {
+                let seed = Seed::of(&header.log_id);
+                let scanner = Scanner::new(&path, seed, CHUNK_HEADER_BYTES as u64, header.first_position, 0);
+                Ok(Some((name.clone(), seed, scanner.map_err(failed)?)))
+            }
+            // A chunk made a moment before a crash; the last one may be so.
+            None if self.numbers.is_empty() => Ok(None),
+            _ => {
+                let what = "no readable chunk header".to_owned();
+                Err(ReadError::Damaged(Damage { chunk: name, offset: 0, position: 0, what }))
+            }
+        }
+    }
+}
+
+impl Iterator for ScanEntries {
+    type Item = Result<Entry, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let next = self.advance().transpose();
+        self.ended = !matches!(next, Some(Ok(_)));
+        next
+    }
+}

@@ -1,0 +1,207 @@
+//! Walks the chunks from a known place to the end of the log, feeding the index, and decides what a bad tail is.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::chunks::Location;
+use crate::entry::Entry;
+use crate::files::Files;
+use crate::frame::{CHUNK_HEADER_BYTES, ChunkHeader, Seed, chunk_name};
+use crate::index::rows::{self, IndexedEntry, Meta};
+use crate::index::{Index, Row};
+use crate::merkle::{CompactRange, leaf_hash};
+use crate::scan::{self, Bad, ScannedGroup, Scanner, Step};
+use crate::tail::TailAt;
+use crate::{Damage, OpenError};
+
+/// Rows written to the index at a time while it is built. sled keeps every page a batch touched, in every version,
+/// until the batch is done, so large batches cost memory rather than save time.
+const ROWS_AT_A_TIME: usize = 1_024;
+/// After so many rows the index is made to write out what it has in memory.
+const ROWS_BETWEEN_FLUSHES: usize = 32_768;
+
+/// A chunk on disk.
+#[derive(Debug, Clone)]
+pub(crate) struct ChunkFile {
+    pub(crate) path: PathBuf,
+    pub(crate) header: ChunkHeader,
+}
+
+/// Remains of an interrupted write, cut off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CutTail {
+    /// File name of the chunk.
+    pub chunk: String,
+    /// Where the cut was made.
+    pub offset: u64,
+    /// Bytes cut off.
+    pub bytes: u64,
+    /// Position of the first entry that would have been there: the log's length.
+    pub position: u64,
+}
+
+/// From where to walk.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    pub(crate) at: TailAt,
+    pub(crate) range: CompactRange,
+}
+
+impl Start {
+    pub(crate) fn beginning() -> Self {
+        let at = TailAt { number: 0, end: CHUNK_HEADER_BYTES as u64, group: 0 };
+        Self { at, range: CompactRange::default() }
+    }
+}
+
+/// The end of the log.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) range: CompactRange,
+    pub(crate) tail: TailAt,
+    pub(crate) cut: Option<CutTail>,
+}
+
+/// Walks from `start` to the end. Changes nothing but the index.
+pub(crate) fn scan(
+    chunks: &[ChunkFile],
+    log_id: &[u8; 16],
+    start: &Start,
+    index: &dyn Index,
+) -> Result<Recovered, OpenError> {
+    let mut builder = Builder { log_id, index, range: start.range.clone(), rows: Vec::new(), meta: None, unflushed: 0 };
+    let mut tail = start.at;
+    let mut cut = None;
+    for chunk in chunks.iter().skip(start.at.number as usize) {
+        let number = chunk.header.number;
+        if number != start.at.number {
+            tail = TailAt { number, end: CHUNK_HEADER_BYTES as u64, group: 0 };
+            if chunk.header.first_position != builder.range.size() {
+                return Err(short(chunks, number, builder.range.size(), &tail).into());
+            }
+        }
+        let io = || OpenError::io(format!("reading {}", chunk_name(number)));
+        let seed = Seed::of(log_id);
+        let mut scanner = Scanner::new(&chunk.path, seed, tail.end, builder.range.size(), tail.group).map_err(io())?;
+        let end = loop {
+            match scanner.step().map_err(io())? {
+                Step::Group(group) => builder.group(number, &group)?,
+                Step::End => break None,
+                Step::Bad(bad) => break Some(bad),
+            }
+        };
+        tail = TailAt { number, end: scanner.offset(), group: scanner.group() };
+        if let Some(bad) = end {
+            let is_last = number as usize + 1 == chunks.len();
+            let later = scan::find_later_group(&chunk.path, seed, bad.group_start, scanner.group()).map_err(io())?;
+            if !is_last || later.is_some() {
+                builder.flush()?;
+                return Err(damage(number, &bad, later).into());
+            }
+            let (offset, bytes) = (tail.end, scanner.length().saturating_sub(tail.end));
+            cut = Some(CutTail { chunk: chunk_name(number), offset, bytes, position: scanner.position() });
+        }
+    }
+    builder.flush()?;
+    Ok(Recovered { range: builder.range, tail, cut })
+}
+
+/// A chunk that begins later than the one before it ends: the end of the earlier one is gone.
+fn short(chunks: &[ChunkFile], number: u32, position: u64, tail: &TailAt) -> Damage {
+    let before = number.saturating_sub(1);
+    let offset = std::fs::metadata(&chunks[before as usize].path).map(|data| data.len()).unwrap_or(tail.end);
+    let begins = chunks[number as usize].header.first_position;
+    let what = format!("the chunk ends at position {position}, but {} begins at {begins}", chunk_name(number));
+    Damage { chunk: chunk_name(before), offset, position, what }
+}
+
+fn damage(number: u32, bad: &Bad, later: Option<u64>) -> Damage {
+    let what = match later {
+        Some(later) => format!("{}, and a later group begins at byte {later}", bad.what),
+        None => format!("{}, and a later chunk follows", bad.what),
+    };
+    Damage { chunk: chunk_name(number), offset: bad.offset, position: bad.position, what }
+}
+
+/// Makes index rows of scanned groups.
+struct Builder<'a> {
+    log_id: &'a [u8; 16],
+    index: &'a dyn Index,
+    range: CompactRange,
+    rows: Vec<Row>,
+    meta: Option<Meta>,
+    unflushed: usize,
+}
+
+impl Builder<'_> {
+    fn group(&mut self, chunk: u32, group: &ScannedGroup) -> Result<(), OpenError> {
+        for scanned in &group.entries {
+            let damaged = |what: String| Damage {
+                chunk: chunk_name(chunk),
+                offset: scanned.offset,
+                position: scanned.position,
+                what,
+            };
+            let leaf = leaf_hash(&scanned.bytes);
+            let entry = Entry::decode(scanned.position, scanned.bytes.clone()).map_err(damaged)?;
+            let at = Location { chunk, offset: scanned.offset, length: scanned.bytes.len() as u32 };
+            rows::push_entry(
+                &mut self.rows,
+                &IndexedEntry {
+                    position: scanned.position,
+                    at,
+                    leaf,
+                    feed: &entry.feed,
+                    head: entry.head(),
+                    at_ms: group.commit.at_ms,
+                    batch: &entry.batch,
+                },
+            );
+            let rows = &mut self.rows;
+            self.range.push(leaf, |node| rows::push_node(rows, &node));
+        }
+        if self.range.root() != group.commit.root {
+            return Err(Damage {
+                chunk: chunk_name(chunk),
+                offset: group.marker,
+                position: self.range.size(),
+                what: "the commit marker says another Merkle root than the entries up to it have".into(),
+            }
+            .into());
+        }
+        self.meta = Some(Meta {
+            log_id: *self.log_id,
+            chunk,
+            end: group.end,
+            marker: group.marker,
+            group: group.number,
+            range: self.range.clone(),
+        });
+        if self.rows.len() >= ROWS_AT_A_TIME { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), OpenError> {
+        if let Some(meta) = self.meta.take() {
+            self.rows.push(meta.row());
+            self.unflushed += self.rows.len();
+            self.index.apply(std::mem::take(&mut self.rows)).map_err(|error| OpenError::Index(error.0))?;
+            if self.unflushed >= ROWS_BETWEEN_FLUSHES {
+                self.index.flush().map_err(|error| OpenError::Index(error.0))?;
+                self.unflushed = 0;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Cuts the last chunk at the end of its last good group, durably, so that nothing of a torn group is ever mistaken
+/// for part of the next one.
+pub(crate) fn trim(files: &dyn Files, chunks: &Path, tail: TailAt) -> io::Result<()> {
+    let path = chunks.join(chunk_name(tail.number));
+    if std::fs::metadata(&path)?.len() == tail.end {
+        return Ok(());
+    }
+    let mut file = files.open(&path)?;
+    file.set_len(tail.end)?;
+    file.sync()
+}

@@ -1,0 +1,298 @@
+//! Reads a chunk group by group, trusting nothing, and judges what stands after the last good group.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use bytes::Bytes;
+
+use crate::frame::{
+    CHUNK_HEADER_BYTES, ChunkHeader, Commit, FRAME_HEADER_BYTES, FrameHeader, GroupCrc, HeaderFault, Kind,
+    MAX_PAYLOAD_BYTES, Seed,
+};
+
+/// Read-ahead of a scan.
+const SCAN_BUFFER_BYTES: usize = 1 << 20;
+
+/// An entry whose frame is intact.
+#[derive(Debug)]
+pub(crate) struct ScannedEntry {
+    pub(crate) position: u64,
+    pub(crate) offset: u64,
+    pub(crate) bytes: Bytes,
+}
+
+/// A group closed by a fitting commit marker.
+#[derive(Debug)]
+pub(crate) struct ScannedGroup {
+    pub(crate) number: u32,
+    pub(crate) marker: u64,
+    pub(crate) end: u64,
+    pub(crate) commit: Commit,
+    pub(crate) entries: Vec<ScannedEntry>,
+}
+
+/// Where a chunk stops making sense.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bad {
+    /// Start of the group it is in.
+    pub(crate) group_start: u64,
+    /// The frame at fault.
+    pub(crate) offset: u64,
+    /// The position it should have.
+    pub(crate) position: u64,
+    pub(crate) what: &'static str,
+}
+
+/// One step of a scan.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Group(ScannedGroup),
+    /// Nothing but zeros up to the end of the file.
+    End,
+    Bad(Bad),
+}
+
+/// Walks one chunk.
+#[derive(Debug)]
+pub(crate) struct Scanner {
+    reader: BufReader<File>,
+    seed: Seed,
+    length: u64,
+    offset: u64,
+    position: u64,
+    group: u32,
+}
+
+/// Reads a chunk's header; `Ok(None)`: the file is shorter than one.
+pub(crate) fn read_header(path: &Path) -> io::Result<Option<Result<ChunkHeader, HeaderFault>>> {
+    let mut bytes = [0; CHUNK_HEADER_BYTES];
+    match File::open(path)?.read_exact(&mut bytes) {
+        Ok(()) => Ok(Some(ChunkHeader::decode(&bytes))),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Scanner {
+    /// Starts at `offset`, where group number `group` with its first entry at `position` is to begin.
+    pub(crate) fn new(path: &Path, seed: Seed, offset: u64, position: u64, group: u32) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Self { reader: BufReader::with_capacity(SCAN_BUFFER_BYTES, file), seed, length, offset, position, group })
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// End of the last good group.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The position that comes next.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The group number that comes next.
+    pub(crate) fn group(&self) -> u32 {
+        self.group
+    }
+
+    /// The next group. After [`Step::Bad`] the scan is over; [`Scanner::resume`] can start it again further on.
+    pub(crate) fn step(&mut self) -> io::Result<Step> {
+        let start = self.offset;
+        let mut offset = start;
+        let mut entries = Vec::new();
+        let mut crc = GroupCrc::default();
+        loop {
+            let position = self.position + entries.len() as u64;
+            let bad = |what| Ok(Step::Bad(Bad { group_start: start, offset, position, what }));
+            let left = self.length.saturating_sub(offset);
+            if left == 0 && entries.is_empty() {
+                return Ok(Step::End);
+            }
+            if left < FRAME_HEADER_BYTES as u64 {
+                let zeros = entries.is_empty() && self.only_zeros(left)?;
+                return if zeros { Ok(Step::End) } else { bad("the file ends inside a group") };
+            }
+            let mut header = [0; FRAME_HEADER_BYTES];
+            self.reader.read_exact(&mut header)?;
+            if header == [0; FRAME_HEADER_BYTES] {
+                let zeros = entries.is_empty() && self.only_zeros(left - FRAME_HEADER_BYTES as u64)?;
+                return if zeros { Ok(Step::End) } else { bad("zeros stand where a frame should") };
+            }
+            let Some(frame) = FrameHeader::decode(&header) else { return bad("no frame begins here") };
+            if u64::from(frame.length) > left - FRAME_HEADER_BYTES as u64 {
+                return bad("a frame runs past the end of the file");
+            }
+            let mut payload = vec![0; frame.length as usize];
+            self.reader.read_exact(&mut payload)?;
+            if !FrameHeader::holds(self.seed, &header, &payload) {
+                return bad("a frame's checksum does not match");
+            }
+            if frame.position != position || frame.group != self.group {
+                return bad("a frame of another place stands here");
+            }
+            let next = offset + (FRAME_HEADER_BYTES + payload.len()) as u64;
+            match frame.kind {
+                Kind::Entry => {
+                    crc.push(frame.crc);
+                    entries.push(ScannedEntry { position, offset, bytes: payload.into() });
+                    offset = next;
+                }
+                Kind::Commit => {
+                    let fits = Commit::decode(&payload).filter(|commit| {
+                        commit.first == self.position
+                            && commit.count as usize == entries.len()
+                            && commit.start == start
+                            && commit.crc == crc.value()
+                            && !entries.is_empty()
+                    });
+                    let Some(commit) = fits else { return bad("a commit marker does not fit its group") };
+                    let number = self.group;
+                    (self.offset, self.position, self.group) = (next, position, number + 1);
+                    return Ok(Step::Group(ScannedGroup { number, marker: offset, end: next, commit, entries }));
+                }
+            }
+        }
+    }
+
+    /// Goes on at a frame found by [`find_frame`].
+    pub(crate) fn resume(&mut self, found: &FoundFrame) -> io::Result<()> {
+        self.reader.seek(SeekFrom::Start(found.offset))?;
+        (self.offset, self.position, self.group) = (found.offset, found.header.position, found.header.group);
+        Ok(())
+    }
+
+    fn only_zeros(&mut self, mut left: u64) -> io::Result<bool> {
+        let mut buffer = [0; 4096];
+        while left > 0 {
+            let part = &mut buffer[..left.min(4096) as usize];
+            self.reader.read_exact(part)?;
+            if part.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            left -= part.len() as u64;
+        }
+        Ok(true)
+    }
+}
+
+/// An intact frame in the midst of bytes that make no sense.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FoundFrame {
+    pub(crate) offset: u64,
+    pub(crate) header: FrameHeader,
+}
+
+/// Looks for the first intact frame at or after `from` that satisfies `wanted`, at every byte offset.
+pub(crate) fn find_frame(
+    path: &Path,
+    seed: Seed,
+    from: u64,
+    mut wanted: impl FnMut(&FrameHeader) -> bool,
+) -> io::Result<Option<FoundFrame>> {
+    const WINDOW: usize = FRAME_HEADER_BYTES + MAX_PAYLOAD_BYTES;
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(from))?;
+    let mut window = Vec::new();
+    let mut base = from;
+    let mut ended = false;
+    loop {
+        if !ended {
+            let read = (&mut file).take(SCAN_BUFFER_BYTES as u64).read_to_end(&mut window)?;
+            ended = read < SCAN_BUFFER_BYTES;
+        }
+        // Frames that may reach past what was read wait for the next round.
+        let last = if ended { window.len() } else { window.len().saturating_sub(WINDOW) };
+        let mut at = 0;
+        while at < last {
+            let here = at;
+            at += 1;
+            let Some(header) = window.get(here..here + FRAME_HEADER_BYTES) else { break };
+            let mut bytes = [0; FRAME_HEADER_BYTES];
+            bytes.copy_from_slice(header);
+            let Some(header) = FrameHeader::decode(&bytes) else { continue };
+            let end = here + FRAME_HEADER_BYTES + header.length as usize;
+            let Some(payload) = window.get(here + FRAME_HEADER_BYTES..end) else { continue };
+            if FrameHeader::holds(seed, &bytes, payload) {
+                if wanted(&header) {
+                    return Ok(Some(FoundFrame { offset: base + here as u64, header }));
+                }
+                // What looks like a frame inside an intact one is the sender's data.
+                at = end;
+            }
+        }
+        if ended {
+            return Ok(None);
+        }
+        let done = at.min(window.len());
+        window.drain(..done);
+        base += done as u64;
+    }
+}
+
+/// The offset of an intact frame of a group after number `group`, if there is one at or after `from`.
+///
+/// Every group is synced before the next is begun. So a later group proves that the bad bytes before it were good
+/// once: that is damage. Without one they may be what a crash left of the last group.
+pub(crate) fn find_later_group(path: &Path, seed: Seed, from: u64, group: u32) -> io::Result<Option<u64>> {
+    Ok(find_frame(path, seed, from, |frame| frame.group > group)?.map(|found| found.offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use httt_feed::Digest;
+
+    use super::*;
+    use crate::frame::GroupBuffer;
+
+    fn seed() -> Seed {
+        Seed::of(&[9; 16])
+    }
+
+    fn group(start: u64, number: u32, first: u64, payloads: &[&[u8]]) -> Vec<u8> {
+        let mut buffer = GroupBuffer::new(seed(), start, number, first, 0);
+        for payload in payloads {
+            buffer.push(payload);
+        }
+        buffer.finish(0, Digest([0; 32])).0
+    }
+
+    #[test]
+    fn zeros_end_a_chunk_and_anything_else_is_bad() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("c");
+        let bytes = group(0, 0, 0, &[b"a", b"bc"]);
+        for (tail, clean) in [(vec![], true), (vec![0; 5], true), (vec![0; 5000], true), (vec![0, 0, 1], false)] {
+            fs::write(&path, [bytes.clone(), tail].concat()).expect("write");
+            let mut scanner = Scanner::new(&path, seed(), 0, 0, 0).expect("open");
+            assert!(matches!(scanner.step(), Ok(Step::Group(group)) if group.entries.len() == 2));
+            match scanner.step().expect("step") {
+                Step::End => assert!(clean),
+                Step::Bad(bad) => assert!(!clean && bad.position == 2 && bad.offset == bytes.len() as u64),
+                Step::Group(_) => panic!("there is no second group"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_later_group_is_found_across_windows() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("c");
+        for gap in [0, 1, 77, SCAN_BUFFER_BYTES - 3, 2 * SCAN_BUFFER_BYTES + 5] {
+            let mut bytes = vec![0xAB; gap];
+            bytes.extend(group(gap as u64, 4, 9, &[b"later"]));
+            fs::write(&path, &bytes).expect("write");
+            assert_eq!(find_later_group(&path, seed(), 0, 3).expect("read"), Some(gap as u64));
+            assert_eq!(find_later_group(&path, seed(), 0, 4).expect("read"), None);
+        }
+    }
+}

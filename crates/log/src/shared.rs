@@ -1,0 +1,89 @@
+//! What readers and the writer share.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use httt_feed::{FeedId, Head, Sealer};
+
+use crate::FeedHead;
+use crate::chunks::Chunks;
+use crate::index::Index;
+
+/// A log's files as readers see them. Only the writer changes what is in here, and only after fsync.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) dir: PathBuf,
+    pub(crate) log_id: [u8; 16],
+    pub(crate) sealer: Arc<Sealer>,
+    pub(crate) chunks: Chunks,
+    pub(crate) index: Arc<dyn Index>,
+    heads: RwLock<HashMap<FeedId, FeedHead>>,
+    length: AtomicU64,
+    checkpoint: RwLock<String>,
+    /// Held as long as anybody reads or writes. Last, so that the index is closed before the folder is free.
+    _lock: File,
+}
+
+/// What a [`Shared`] starts from.
+#[derive(Debug)]
+pub(crate) struct SharedParts {
+    pub(crate) dir: PathBuf,
+    pub(crate) log_id: [u8; 16],
+    pub(crate) sealer: Arc<Sealer>,
+    pub(crate) chunks: Chunks,
+    pub(crate) index: Arc<dyn Index>,
+    pub(crate) heads: Vec<FeedHead>,
+    pub(crate) length: u64,
+    pub(crate) checkpoint: String,
+    pub(crate) lock: File,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: SharedParts) -> Self {
+        Self {
+            dir: parts.dir,
+            log_id: parts.log_id,
+            sealer: parts.sealer,
+            chunks: parts.chunks,
+            index: parts.index,
+            heads: RwLock::new(parts.heads.into_iter().map(|head| (head.feed.clone(), head)).collect()),
+            length: AtomicU64::new(parts.length),
+            checkpoint: RwLock::new(parts.checkpoint),
+            _lock: parts.lock,
+        }
+    }
+
+    /// Durable entries.
+    pub(crate) fn length(&self) -> u64 {
+        self.length.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn head(&self, feed: &FeedId) -> Option<Head> {
+        self.heads.read().unwrap_or_else(PoisonError::into_inner).get(feed).map(|head| head.head)
+    }
+
+    pub(crate) fn heads(&self) -> Vec<FeedHead> {
+        let mut heads: Vec<_> = self.heads.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        heads.sort_by(|a, b| a.feed.cmp(&b.feed));
+        heads
+    }
+
+    /// Shows what has become durable. Heads first: who sees the new length finds them.
+    pub(crate) fn publish(&self, heads: impl IntoIterator<Item = FeedHead>, length: u64) {
+        let mut map = self.heads.write().unwrap_or_else(PoisonError::into_inner);
+        map.extend(heads.into_iter().map(|head| (head.feed.clone(), head)));
+        drop(map);
+        self.length.store(length, Ordering::Release);
+    }
+
+    pub(crate) fn checkpoint(&self) -> String {
+        self.checkpoint.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_checkpoint(&self, text: String) {
+        *self.checkpoint.write().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+}

@@ -1,0 +1,134 @@
+//! What was appended is read back, by position, stream, id, feed and filter, in both directions.
+
+mod common;
+
+use common::{append, code, event, event_on, open};
+use httt_feed::Lane;
+use httt_log::{Direction, EventPosition, Filter, ReadError, Transaction};
+use uuid::Uuid;
+
+#[tokio::test]
+async fn an_empty_transaction_says_how_long_the_log_is() {
+    let dir = tempfile::tempdir().expect("dir");
+    let log = open(dir.path());
+    let done = log.commit(Transaction::default()).await.expect("commit");
+    assert_eq!((done.next, done.events.len()), (0, 0));
+    log.commit(append("s", 1, "x")).await.expect("commit");
+    assert_eq!(log.commit(Transaction::default()).await.expect("commit").next, 1);
+}
+
+#[tokio::test]
+async fn a_stream_reads_in_both_directions_from_any_version() {
+    let dir = tempfile::tempdir().expect("dir");
+    let log = open(dir.path());
+    let mut id = 0;
+    // Batches of one, two and three events of the stream, with another stream between them.
+    for count in [1, 2, 3, 1, 2] {
+        let mut events = vec![];
+        for _ in 0..count {
+            id += 1;
+            events.push(event("wanted", id, &format!("w{id}")));
+            events.push(event("other", 1_000 + id, "o"));
+        }
+        log.commit(Transaction::append(events)).await.expect("commit");
+    }
+    assert_eq!(log.stream_version(&code("H24"), "wanted").expect("version"), Some(9));
+    assert_eq!(log.stream_version(&code("H25"), "wanted").expect("version"), None);
+    let versions = |from, direction, max| -> Vec<u64> {
+        let events = log.read_stream(&code("H24"), "wanted", from, direction, max).expect("read");
+        assert!(events.iter().all(|event| event.event.stream == "wanted"));
+        events.iter().map(|event| event.event.version).collect()
+    };
+    for from in 0..12_u64 {
+        for max in [0, 1, 2, 5, 100] {
+            let forward: Vec<_> = (from.max(1)..=9).take(max).collect();
+            assert_eq!(versions(from, Direction::Forward, max), forward, "from {from}, {max}");
+            let backward: Vec<_> = (1..=from.min(9)).rev().take(max).collect();
+            assert_eq!(versions(from, Direction::Backward, max), backward, "from {from} back, {max}");
+        }
+    }
+    assert_eq!(versions(u64::MAX, Direction::Backward, 2), [9, 8]);
+    assert!(versions(u64::MAX, Direction::Forward, 2).is_empty());
+    assert!(log.read_stream(&code("H24"), "want", 0, Direction::Forward, 9).expect("read").is_empty());
+}
+
+#[tokio::test]
+async fn filtered_pages_join_to_the_whole() {
+    let dir = tempfile::tempdir().expect("dir");
+    let log = open(dir.path());
+    for i in 0..30_u128 {
+        let lane = if i % 3 == 0 { Lane::Report } else { Lane::Content };
+        let mut events = vec![event_on(lane, &format!("{lane}/{}", i % 4), 10 * i, "a").at(i as i64)];
+        events.push(event_on(lane, &format!("{lane}/x"), 10 * i + 1, "b").at(i as i64));
+        events[1].kind = "test.v1.Other".into();
+        log.commit(Transaction::append(events)).await.expect("commit");
+    }
+    let all: Vec<_> = log
+        .read(0, usize::MAX, usize::MAX)
+        .expect("read")
+        .iter()
+        .flat_map(|entry| entry.events().collect::<Vec<_>>())
+        .collect();
+    assert_eq!(all.len(), 60);
+    let filters = [
+        Filter::default(),
+        Filter { stream_prefix: Some("content/".into()), ..Filter::default() },
+        Filter { kinds: vec!["test.v1.Other".into()], ..Filter::default() },
+        Filter { lane: Some(Lane::Report), ..Filter::default() },
+        Filter { origin: Some(code("H25")), ..Filter::default() },
+        Filter { since_ms: Some(5), until_ms: Some(9), ..Filter::default() },
+    ];
+    for filter in filters {
+        let wanted: Vec<_> = all.iter().filter(|event| filter.matches(&event.feed, &event.event)).cloned().collect();
+        for max in [1, 2, 7, 1_000] {
+            for direction in [Direction::Forward, Direction::Backward] {
+                let mut from = if direction == Direction::Forward { EventPosition::START } else { EventPosition::END };
+                let mut found = Vec::new();
+                loop {
+                    let page = log.events(from, &filter, direction, max).expect("events");
+                    assert!(page.events.len() <= max);
+                    found.extend(page.events);
+                    from = page.next;
+                    if !page.more {
+                        break;
+                    }
+                }
+                if direction == Direction::Backward {
+                    found.reverse();
+                }
+                assert_eq!(found, wanted, "{filter:?} {direction:?} {max}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn entries_read_within_limits_but_always_one() {
+    let dir = tempfile::tempdir().expect("dir");
+    let log = open(dir.path());
+    for i in 0..5 {
+        log.commit(append("s", i, "some text")).await.expect("commit");
+    }
+    let positions = |entries: Vec<httt_log::Entry>| entries.iter().map(|entry| entry.position).collect::<Vec<_>>();
+    let size = log.read(1, 1, 1).expect("read")[0].bytes.len();
+    assert_eq!(positions(log.read(1, 10, 0).expect("read")), [1]);
+    assert_eq!(positions(log.read(1, 10, 2 * size).expect("read")), [1, 2]);
+    assert_eq!(positions(log.read(3, 10, usize::MAX).expect("read")), [3, 4]);
+    assert_eq!(positions(log.read(5, 10, usize::MAX).expect("read")), [0; 0]);
+    assert_eq!(positions(log.read_backward(u64::MAX, 2, usize::MAX).expect("read")), [4, 3]);
+    assert_eq!(positions(log.read_backward(2, 9, usize::MAX).expect("read")), [1, 0]);
+    let feed = log.heads()[0].feed.clone();
+    assert_eq!(positions(log.read_feed(&feed, 0, 0).expect("read")), [0]);
+    assert_eq!(positions(log.read_feed(&feed, 2, usize::MAX).expect("read")), [2, 3, 4]);
+    assert_eq!(positions(log.read_feed(&feed, 5, usize::MAX).expect("read")), [0; 0]);
+    assert_eq!(log.event(Uuid::from_u128(99)).expect("event"), None);
+    assert_eq!(log.root(6), Err(ReadError::BeyondEnd { size: 6, entries: 5 }));
+}
+
+#[tokio::test]
+async fn what_is_local_stays_in_the_local_feed() {
+    let dir = tempfile::tempdir().expect("dir");
+    let log = open(dir.path());
+    log.commit(Transaction::append([event_on(Lane::Local, "draft", 1, "x")])).await.expect("commit");
+    assert_eq!(log.heads()[0].feed, httt_feed::FeedId::local(&code("H24")));
+}
