@@ -1,0 +1,75 @@
+//! Read models: what a node knows, folded from its log.
+//!
+//! A model is a function of the facts in their order and of nothing else: `fold(a) then fold(b) == fold(a ++ b)`, and its
+//! JSON is canonical because everything is kept in ordered maps. A fact it does not know, cannot decode, or that
+//! contradicts the stream it stands in, changes nothing; no bytes make it panic.
+
+mod bulletins;
+mod clusters;
+mod deliveries;
+mod drafts;
+mod playback;
+mod reports;
+mod schedules;
+
+use httt_wire::{Message, Name};
+
+pub use bulletins::{Bulletins, PublishedBulletin, Withdrawal};
+pub use clusters::{ClusterView, Clusters, Totals};
+pub use deliveries::{Deliveries, Delivery, DeliveryProgress, NodeProgress};
+pub use drafts::{DraftView, Drafts, HistoryEntry};
+pub use playback::{BulletinPlayback, PLAYBACK_STREAM, PlayCount, Playback};
+pub use reports::{Filed, Reports, Submitted};
+pub use schedules::{ScheduleView, Schedules};
+
+use crate::event::Lane;
+
+/// One event as the log holds it, with what its envelope and batch say.
+#[derive(Debug, Clone, Copy)]
+pub struct Fact<'a> {
+    /// Agency code of the writer.
+    pub origin: &'a str,
+    /// Agency code, or `*`.
+    pub audience: &'a str,
+    /// `httt.feed.v1.Lane`
+    pub lane: i32,
+    /// The batch's place in its feed.
+    pub sequence: u64,
+    /// The stream; unique within the origin.
+    pub stream: &'a str,
+    /// 1-based place in the stream.
+    pub version: u64,
+    /// Full protobuf name of the message in `data`.
+    pub kind: &'a str,
+    /// Unix milliseconds by the origin's clock; information, never proof.
+    pub occurred_at_ms: i64,
+    /// Account or component that caused it.
+    pub actor: &'a str,
+    /// The encoded message.
+    pub data: &'a [u8],
+}
+
+impl<'a> Fact<'a> {
+    /// The message, if it is an `M`.
+    pub(crate) fn read<M: Message + Name + Default>(&self) -> Option<M> {
+        (self.kind == M::full_name()).then(|| M::decode(self.data).ok()).flatten()
+    }
+
+    /// What follows the prefix in the stream's name.
+    pub(crate) fn id(&self, prefix: &str) -> Option<&'a str> {
+        self.stream.strip_prefix(prefix).filter(|id| !id.is_empty())
+    }
+
+    pub(crate) fn is_lane(&self, lane: Lane) -> bool {
+        self.lane == lane as i32
+    }
+}
+
+/// Something folded from facts.
+pub trait ReadModel {
+    /// Its name, for snapshots and digests.
+    const NAME: &'static str;
+
+    /// Takes in the next fact.
+    fn apply(&mut self, fact: &Fact<'_>);
+}
