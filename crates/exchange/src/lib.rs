@@ -1,1 +1,41 @@
-//! The copying protocol and its drivers.
+//! The exchange: *"I have this feed up to N, give me what follows."*
+//!
+//! Two pure parts hold every rule of the protocol and do no I/O, so that a seeded simulator can drive them:
+//! - [`Copier`], the member's side: from heads, entries and ticks to asks, pushes and stores;
+//! - [`admit`], what either side does with entries that arrive: verify, chain, take the good prefix.
+//!
+//! Around them thin drivers: [`grpc`] (mutual TLS), [`rest`] (what a province's platform speaks) and [`memory`] (tests).
+//! [`Service`] is the serving side over a log; [`run`] drives a [`Copier`] over a log and a [`Peer`].
+//!
+//! The highest copied sequence is the cursor and the log is the outbox: there is no bookkeeping here that could
+//! disagree with the data.
+
+mod admit;
+mod copier;
+pub mod grpc;
+pub mod memory;
+mod peer;
+mod refusal;
+pub mod rest;
+mod runner;
+mod service;
+
+pub use futures_util::future::BoxFuture;
+
+pub use admit::{Admission, admit};
+pub use copier::{Action, Alarm, Copier, Input, Settings};
+pub use peer::{Media, MediaError, MediaStat, Peer, PeerError};
+pub use refusal::{refusal_from_wire, refusal_to_wire};
+pub use runner::{Link, LinkState, PushesFor, RunnerOptions, SpanOf, run};
+pub use service::{Receipts, Service, SharedDirectory};
+
+/// Most bytes of entries asked for, sent or served in one call.
+pub const MAX_CALL_BYTES: usize = 1024 * 1024;
+/// Largest message taken from a peer: one call's entries and their framing, or one range of a media file.
+pub const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
+/// Most bytes of a media file in one call.
+pub const MAX_MEDIA_RANGE: usize = 1024 * 1024;
+/// Longest a call for heads may wait for something new.
+pub const MAX_WAIT_MS: u32 = 30_000;
+/// Most entries in one push.
+pub const MAX_ENTRIES_PER_PUSH: usize = 4_096;

@@ -1,0 +1,462 @@
+//! The member's side of the protocol, without I/O.
+//!
+//! For each feed it compares two numbers, the sequence held here and the one the peer holds: where the peer has more it
+//! asks, where this node has more (and may push the feed) it pushes. Everything else is about not asking twice, not
+//! hammering a peer that is away, and serving small urgent lanes before bulk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use httt_feed::{AgencyCode, Digest, Directory, FeedId, Head, Lane, Refusal, VerifiedBatch};
+use httt_wire::exchange::RefusalCode;
+
+use crate::{MAX_CALL_BYTES, admit};
+
+/// What a [`Copier`] is told.
+#[derive(Debug)]
+pub enum Input {
+    /// The head of a feed in this node's log (changed).
+    LocalHead(FeedId, Head),
+    /// The directory (changed).
+    Directory(Arc<Directory>),
+    /// Answer to [`Action::AskHeads`].
+    Heads {
+        /// As in the question.
+        call: u64,
+        /// Identity of the peer's log.
+        log_id: Vec<u8>,
+        /// Where that log stands.
+        position: u64,
+        /// Feeds that changed.
+        heads: Vec<(FeedId, Head)>,
+    },
+    /// Answer to [`Action::Ask`].
+    Entries {
+        /// The feed asked for.
+        feed: FeedId,
+        /// What came, in order.
+        entries: Vec<Bytes>,
+        /// The peer's refusal, if it refused.
+        refused: Option<RefusalCode>,
+    },
+    /// Outcome of [`Action::Store`]: on disk, or why not.
+    Stored {
+        /// The feed.
+        feed: FeedId,
+        /// `Err(Some)`: the log refused the batches; `Err(None)`: the log could not write.
+        result: Result<(), Option<Refusal>>,
+    },
+    /// Answer to [`Action::Push`].
+    Pushed {
+        /// The feed.
+        feed: FeedId,
+        /// Where it stands at the peer now.
+        head: Option<Head>,
+        /// The peer's refusal and when to come back (ms), if it refused.
+        refused: Option<(RefusalCode, u32)>,
+    },
+    /// This call for heads got no answer.
+    HeadsFailed(u64),
+    /// A call about this feed got no answer.
+    CallFailed(FeedId),
+    /// Time passed.
+    Tick,
+}
+
+/// What a [`Copier`] wants done. Each is answered by exactly one input.
+#[derive(Debug)]
+pub enum Action {
+    /// Ask the peer for heads.
+    AskHeads {
+        /// Names the call.
+        call: u64,
+        /// Of this log; empty at first.
+        log_id: Vec<u8>,
+        /// That changed at or after this position.
+        after: u64,
+        /// Whether the answer may wait for something new.
+        wait: bool,
+    },
+    /// Ask the peer for entries.
+    Ask {
+        /// Of this feed.
+        feed: FeedId,
+        /// After this sequence.
+        after: u64,
+        /// At most so many bytes.
+        max_bytes: usize,
+    },
+    /// Append verified batches to the log.
+    Store {
+        /// The feed.
+        feed: FeedId,
+        /// In sequence.
+        batches: Vec<VerifiedBatch>,
+    },
+    /// Push entries of this log.
+    Push {
+        /// Of this feed.
+        feed: FeedId,
+        /// After this sequence.
+        after: u64,
+        /// At most so many bytes.
+        max_bytes: usize,
+    },
+    /// Tell an operator. Needs no answer.
+    Alarm(Alarm),
+}
+
+/// Something that honest parties do not do.
+#[derive(Debug, Clone)]
+pub struct Alarm {
+    /// The feed.
+    pub feed: FeedId,
+    /// What is wrong.
+    pub refusal: Refusal,
+    /// The entry that shows it, where there is one.
+    pub evidence: Option<Bytes>,
+}
+
+/// Patience and limits.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// First pause after a failure, doubled each time.
+    pub backoff_first_ms: i64,
+    /// Longest pause.
+    pub backoff_most_ms: i64,
+    /// Pause of one feed after a refusal that time may heal.
+    pub refusal_pause_ms: i64,
+    /// Calls about bulk feeds under way at once; directory and emergency have their own.
+    pub bulk_calls: usize,
+    /// Seed of the jitter.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { backoff_first_ms: 200, backoff_most_ms: 10_000, refusal_pause_ms: 5_000, bulk_calls: 4, seed: 1 }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    local: Option<Head>,
+    remote: Option<Head>,
+    /// A call or a store is under way.
+    busy: bool,
+    /// Nothing is tried before this time.
+    paused_until: i64,
+    /// Its origin's key is not known: tried again at once when the directory changes, and after the pause anyway,
+    /// since the unknown key may be a carrier's doing.
+    awaits_directory: bool,
+    /// Forked: an operator must decide.
+    stopped: bool,
+}
+
+impl Track {
+    fn local_sequence(&self) -> u64 {
+        self.local.map_or(0, |head| head.sequence)
+    }
+
+    fn remote_sequence(&self) -> u64 {
+        self.remote.map_or(0, |head| head.sequence)
+    }
+}
+
+/// The member's side. Deterministic: same inputs and times, same actions.
+#[derive(Debug)]
+pub struct Copier {
+    settings: Settings,
+    /// Members whose feeds are pushed to this peer.
+    pushes_for: Vec<AgencyCode>,
+    directory: Arc<Directory>,
+    feeds: BTreeMap<FeedId, Track>,
+    actions: Vec<Action>,
+    /// The call for heads under way.
+    heads_call: Option<u64>,
+    heads_calls: u64,
+    /// Whether the call for heads under way (or the last one) asks for all of them.
+    asked_all: bool,
+    /// Whether the last call got through.
+    connected: bool,
+    heads_since: Option<(Vec<u8>, u64)>,
+    failures: u32,
+    next_attempt: i64,
+    jitter: u64,
+}
+
+impl Copier {
+    /// Copies what the peer shows, and pushes the feeds of `pushes_for`.
+    pub fn new(pushes_for: Vec<AgencyCode>, directory: Arc<Directory>, settings: Settings) -> Self {
+        Self {
+            jitter: settings.seed | 1,
+            settings,
+            pushes_for,
+            directory,
+            feeds: BTreeMap::new(),
+            actions: Vec::new(),
+            heads_call: None,
+            heads_calls: 0,
+            asked_all: true,
+            connected: false,
+            heads_since: None,
+            failures: 0,
+            next_attempt: 0,
+        }
+    }
+
+    /// Whether the last call got through.
+    pub fn connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Feeds whose heads here and at the peer differ, as (feed, sequence here, sequence there).
+    pub fn behind(&self) -> impl Iterator<Item = (&FeedId, u64, u64)> {
+        self.feeds
+            .iter()
+            .map(|(feed, track)| (feed, track.local_sequence(), track.remote_sequence()))
+            .filter(|(feed, local, remote)| remote > local || (local > remote && self.pushes(feed)))
+    }
+
+    /// Feeds that stand still because they forked.
+    pub fn stopped(&self) -> impl Iterator<Item = &FeedId> {
+        self.feeds.iter().filter(|(_, track)| track.stopped).map(|(feed, _)| feed)
+    }
+
+    /// Members for whose feeds this node pushes to the peer (changes when an adapter is granted another).
+    pub fn set_pushes_for(&mut self, members: Vec<AgencyCode>) {
+        self.pushes_for = members;
+    }
+
+    /// Takes one input at `now` (ms of any monotone clock) and says what to do next.
+    pub fn handle(&mut self, now: i64, input: Input) -> Vec<Action> {
+        match input {
+            Input::LocalHead(feed, head) => {
+                let track = self.feeds.entry(feed).or_default();
+                if head.sequence > track.local_sequence() {
+                    track.local = Some(head);
+                }
+            }
+            Input::Directory(directory) => {
+                self.directory = directory;
+                for track in self.feeds.values_mut().filter(|track| track.awaits_directory) {
+                    track.awaits_directory = false;
+                    track.paused_until = now;
+                }
+            }
+            // An answer to a call that was given up tells nothing new: a later call asked for everything.
+            Input::Heads { call, .. } | Input::HeadsFailed(call) if Some(call) != self.heads_call => {}
+            Input::Heads { log_id, position, heads, .. } => self.on_heads(now, log_id, position, heads),
+            Input::Entries { feed, entries, refused } => self.on_entries(now, feed, &entries, refused),
+            Input::Stored { feed, result } => self.on_stored(now, feed, result),
+            Input::Pushed { feed, head, refused } => self.on_pushed(now, feed, head, refused),
+            Input::HeadsFailed(_) => self.on_failure(now),
+            Input::CallFailed(feed) => {
+                if let Some(track) = self.feeds.get_mut(&feed) {
+                    track.busy = false;
+                }
+                self.on_failure(now);
+            }
+            Input::Tick => {}
+        }
+        self.plan(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    fn on_heads(&mut self, now: i64, log_id: Vec<u8>, position: u64, heads: Vec<(FeedId, Head)>) {
+        self.heads_call = None;
+        self.failures = 0;
+        self.next_attempt = now;
+        // The answer tells all heads when all were asked for, and when the peer's log is another or shorter than
+        // before; what was known of the peer may then be too much. Otherwise it tells changes only.
+        let same_log = self.heads_since.as_ref().is_some_and(|(known, at)| *known == log_id && *at <= position);
+        if self.asked_all || !same_log {
+            self.feeds.values_mut().for_each(|track| track.remote = None);
+        }
+        self.connected = true;
+        self.heads_since = Some((log_id, position));
+        for (feed, head) in heads {
+            if feed.lane == Lane::Local {
+                continue;
+            }
+            let track = self.feeds.entry(feed).or_default();
+            // An answer made before our last push may arrive after the push's own answer.
+            if head.sequence >= track.remote_sequence() {
+                track.remote = Some(head);
+            }
+        }
+    }
+
+    fn on_failure(&mut self, now: i64) {
+        if self.connected || self.next_attempt <= now {
+            self.failures = self.failures.saturating_add(1);
+            let pause = self
+                .settings
+                .backoff_first_ms
+                .saturating_mul(1 << self.failures.min(16).saturating_sub(1))
+                .min(self.settings.backoff_most_ms);
+            self.next_attempt = now + pause / 2 + self.random_below(pause / 2 + 1);
+        }
+        self.connected = false;
+        // A call for heads may hang on a dead link for as long as it may wait; it is given up.
+        self.heads_call = None;
+    }
+
+    fn random_below(&mut self, limit: i64) -> i64 {
+        // xorshift64: jitter needs spread, not secrecy, and must repeat under a seed.
+        self.jitter ^= self.jitter << 13;
+        self.jitter ^= self.jitter >> 7;
+        self.jitter ^= self.jitter << 17;
+        (self.jitter % limit.max(1) as u64) as i64
+    }
+
+    fn on_entries(&mut self, now: i64, feed: FeedId, entries: &[Bytes], refused: Option<RefusalCode>) {
+        let pause = now + self.settings.refusal_pause_ms;
+        let directory_is_current = self.directory_is_current();
+        let Some(track) = self.feeds.get_mut(&feed) else { return };
+        track.busy = false;
+        if refused.is_some() || entries.is_empty() {
+            // The peer showed a head and gives nothing: it lost its tail, or the right was withdrawn.
+            track.paused_until = pause;
+            return;
+        }
+        let admission = admit(&self.directory, &feed, track.local, entries);
+        let brings_nothing = admission.batches.iter().all(|batch| batch.sequence() <= track.local_sequence());
+        if brings_nothing {
+            track.paused_until = pause;
+        }
+        if let Some((bytes, refusal)) = admission.refused {
+            match refusal {
+                Refusal::UnknownKey { .. } | Refusal::NotAMember(_) if !directory_is_current => {
+                    track.awaits_directory = true;
+                }
+                refusal => {
+                    track.stopped = two_stories(&refusal);
+                    self.actions.push(Action::Alarm(Alarm { feed: feed.clone(), refusal, evidence: Some(bytes) }));
+                }
+            }
+            track.paused_until = pause;
+        }
+        if !admission.batches.is_empty() {
+            track.busy = true;
+            self.actions.push(Action::Store { feed, batches: admission.batches });
+        }
+    }
+
+    /// Whether everything the peer shows of the directory is here.
+    fn directory_is_current(&self) -> bool {
+        let mut directory = self.feeds.iter().filter(|(feed, _)| feed.lane == Lane::Directory).peekable();
+        directory.peek().is_some() && directory.all(|(_, track)| track.local_sequence() >= track.remote_sequence())
+    }
+
+    fn on_stored(&mut self, now: i64, feed: FeedId, result: Result<(), Option<Refusal>>) {
+        let pause = now + self.settings.refusal_pause_ms;
+        let Some(track) = self.feeds.get_mut(&feed) else { return };
+        track.busy = false;
+        if let Err(refusal) = result {
+            track.paused_until = pause;
+            if let Some(refusal) = refusal {
+                track.stopped = two_stories(&refusal);
+                self.actions.push(Action::Alarm(Alarm { feed, refusal, evidence: None }));
+            }
+        }
+    }
+
+    fn on_pushed(&mut self, now: i64, feed: FeedId, head: Option<Head>, refused: Option<(RefusalCode, u32)>) {
+        let Some(track) = self.feeds.get_mut(&feed) else { return };
+        track.busy = false;
+        if head.is_some() {
+            track.remote = head;
+        }
+        if let Some((code, retry_after_ms)) = refused {
+            track.paused_until = now + self.settings.refusal_pause_ms.max(i64::from(retry_after_ms));
+            match code {
+                // The head that came with it says where to go on.
+                RefusalCode::Gap => track.paused_until = now,
+                // Only the peer's word so far: told, not believed. The other batch itself would stop the feed.
+                RefusalCode::Fork => {
+                    let sequence = track.remote_sequence();
+                    let refusal = Refusal::Fork { feed: feed.clone(), sequence };
+                    self.actions.push(Action::Alarm(Alarm { feed, refusal, evidence: None }));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn pushes(&self, feed: &FeedId) -> bool {
+        feed.lane != Lane::Local && self.pushes_for.contains(&feed.origin)
+    }
+
+    /// Starts whatever may be started now.
+    fn plan(&mut self, now: i64) {
+        if self.heads_call.is_none() && now >= self.next_attempt {
+            let (log_id, after) = match &self.heads_since {
+                Some((log_id, after)) if self.connected => (log_id.clone(), *after),
+                _ => (Vec::new(), 0),
+            };
+            self.heads_calls += 1;
+            self.heads_call = Some(self.heads_calls);
+            self.asked_all = after == 0;
+            self.actions.push(Action::AskHeads { call: self.heads_calls, log_id, after, wait: self.connected });
+        }
+        if !self.connected {
+            return;
+        }
+        let mut bulk = self.feeds.iter().filter(|(feed, track)| track.busy && is_bulk(feed.lane)).count();
+        let mut order: Vec<&FeedId> = self.feeds.keys().collect();
+        order.sort_by_key(|feed| feed.lane);
+        let mut started = Vec::new();
+        for feed in order {
+            let track = &self.feeds[feed];
+            if track.busy || track.stopped || now < track.paused_until {
+                continue;
+            }
+            if is_bulk(feed.lane) && bulk >= self.settings.bulk_calls {
+                continue;
+            }
+            let (local, remote) = (track.local_sequence(), track.remote_sequence());
+            if remote > local || differ(track) {
+                // Where the heads differ at one sequence, that batch is asked for again: it is the evidence.
+                let local = if differ(track) { local - 1 } else { local };
+                started.push(Action::Ask { feed: feed.clone(), after: local, max_bytes: MAX_CALL_BYTES });
+            } else if local > remote && self.pushes(feed) {
+                started.push(Action::Push { feed: feed.clone(), after: remote, max_bytes: MAX_CALL_BYTES });
+            } else {
+                continue;
+            }
+            bulk += usize::from(is_bulk(feed.lane));
+        }
+        for action in started {
+            if let Action::Ask { feed, .. } | Action::Push { feed, .. } = &action
+                && let Some(track) = self.feeds.get_mut(feed)
+            {
+                track.busy = true;
+            }
+            self.actions.push(action);
+        }
+    }
+}
+
+/// Same sequence, other digest: the peer lies, or the origin told two stories.
+fn differ(track: &Track) -> bool {
+    matches!((track.local, track.remote), (Some(local), Some(remote))
+        if local.sequence == remote.sequence && local.digest != remote.digest)
+}
+
+/// Both are said of batches whose signature holds, so they prove that the origin signed two histories.
+fn two_stories(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Fork { .. } | Refusal::BrokenChain { .. })
+}
+
+fn is_bulk(lane: Lane) -> bool {
+    !matches!(lane, Lane::Directory | Lane::Emergency)
+}
+
+/// The head a peer's message names, or `None` when it makes no sense.
+pub(crate) fn head_from_wire(head: &httt_wire::exchange::Head) -> Option<(FeedId, Head)> {
+    let feed = FeedId::from_wire(head.feed.as_ref()?).ok()?;
+    let digest = Digest::from_slice(&head.digest)?;
+    (head.sequence > 0).then_some((feed, Head { sequence: head.sequence, digest }))
+}

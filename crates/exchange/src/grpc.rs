@@ -1,0 +1,234 @@
+//! The gRPC driver: tonic over rustls, mutual TLS. Who calls is what the certificate says.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use httt_feed::{AgencyCode, Lane};
+use httt_wire::exchange::exchange_client::ExchangeClient;
+use httt_wire::exchange::exchange_server::{Exchange, ExchangeServer};
+use httt_wire::exchange::{self as wire};
+use tokio::net::TcpListener;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig};
+use tonic::{Request, Response, Status};
+
+use crate::{MAX_MESSAGE_BYTES, MAX_WAIT_MS, Peer, PeerError, Service};
+
+/// How long a call other than a long-poll may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A peer that answers no ping within twice this is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Calls one connection may have under way; long-polls count.
+const MAX_STREAMS: u32 = 256;
+
+/// PEM texts of one side of mutual TLS.
+#[derive(Clone)]
+pub struct TlsIdentity {
+    /// Own certificate chain.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+    /// The authority that the other side's certificate must come from.
+    pub ca: String,
+}
+
+/// Why a gRPC end could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum GrpcError {
+    /// The address makes no sense.
+    #[error("{0} is not an address of the form https://host:port")]
+    Address(String),
+    /// Certificates, or the server itself.
+    #[error(transparent)]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Reads the member out of a client certificate (DER); `None`: it names none.
+pub type Identify = fn(&[u8]) -> Option<AgencyCode>;
+
+/// Serves the exchange on `listener` until `stop` resolves.
+///
+/// # Errors
+/// Unusable certificates, or a transport that broke.
+pub async fn serve(
+    listener: TcpListener,
+    tls: &TlsIdentity,
+    service: Arc<Service>,
+    identify: Identify,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<(), GrpcError> {
+    let config = ServerTlsConfig::new()
+        .identity(Identity::from_pem(&tls.certificate, &tls.key))
+        .client_ca_root(Certificate::from_pem(&tls.ca));
+    let server = ExchangeServer::new(GrpcService { service, identify })
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    Server::builder()
+        .tls_config(config)?
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .max_concurrent_streams(MAX_STREAMS)
+        .add_service(server)
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop)
+        .await?;
+    Ok(())
+}
+
+struct GrpcService {
+    service: Arc<Service>,
+    identify: Identify,
+}
+
+impl GrpcService {
+    fn caller<T>(&self, request: &Request<T>) -> Result<AgencyCode, Status> {
+        request
+            .peer_certs()
+            .and_then(|chain| (self.identify)(chain.first()?))
+            .ok_or_else(|| Status::unauthenticated("the client certificate names no member (SAN urn:httt:member:CODE)"))
+    }
+}
+
+#[tonic::async_trait]
+impl Exchange for GrpcService {
+    async fn heads(&self, request: Request<wire::HeadsRequest>) -> Result<Response<wire::HeadsResponse>, Status> {
+        let caller = self.caller(&request)?;
+        Ok(Response::new(self.service.heads(&caller, request.into_inner()).await))
+    }
+
+    async fn read(&self, request: Request<wire::ReadRequest>) -> Result<Response<wire::ReadResponse>, Status> {
+        let caller = self.caller(&request)?;
+        Ok(Response::new(self.service.read(&caller, request.get_ref())))
+    }
+
+    async fn push(&self, request: Request<wire::PushRequest>) -> Result<Response<wire::PushResponse>, Status> {
+        let caller = self.caller(&request)?;
+        Ok(Response::new(self.service.push(&caller, request.into_inner()).await))
+    }
+
+    async fn stat_media(
+        &self,
+        request: Request<wire::StatMediaRequest>,
+    ) -> Result<Response<wire::StatMediaResponse>, Status> {
+        self.caller(&request)?;
+        Ok(Response::new(self.service.stat_media(request.into_inner()).await))
+    }
+
+    async fn read_media(
+        &self,
+        request: Request<wire::ReadMediaRequest>,
+    ) -> Result<Response<wire::ReadMediaResponse>, Status> {
+        let caller = self.caller(&request)?;
+        Ok(Response::new(self.service.read_media(&caller, request.into_inner()).await))
+    }
+
+    async fn write_media(
+        &self,
+        request: Request<wire::WriteMediaRequest>,
+    ) -> Result<Response<wire::StatMediaResponse>, Status> {
+        let caller = self.caller(&request)?;
+        Ok(Response::new(self.service.write_media(&caller, request.into_inner()).await))
+    }
+}
+
+/// A peer reached by gRPC. Small urgent lanes have a connection of their own, so that no bulk transfer's flow
+/// control stands before them.
+pub struct GrpcPeer {
+    name: String,
+    urgent: ExchangeClient<Channel>,
+    bulk: ExchangeClient<Channel>,
+}
+
+impl GrpcPeer {
+    /// A peer at `address` (`https://host:port`) whose certificate is for `server_name`. Connects when first called,
+    /// and again whenever needed.
+    ///
+    /// # Errors
+    /// An address or certificates that make no sense.
+    pub fn new(address: &str, server_name: &str, tls: &TlsIdentity) -> Result<Self, GrpcError> {
+        let config = ClientTlsConfig::new()
+            .domain_name(server_name)
+            .ca_certificate(Certificate::from_pem(&tls.ca))
+            .identity(Identity::from_pem(&tls.certificate, &tls.key));
+        let endpoint = Endpoint::from_shared(address.to_owned())
+            .map_err(|_| GrpcError::Address(address.to_owned()))?
+            .tls_config(config)?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true);
+        let client = || {
+            ExchangeClient::new(endpoint.connect_lazy())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES)
+        };
+        Ok(Self { name: address.to_owned(), urgent: client(), bulk: client() })
+    }
+
+    fn client(&self, lane: i32) -> ExchangeClient<Channel> {
+        match Lane::from_wire(lane) {
+            Some(Lane::Directory | Lane::Emergency) => self.urgent.clone(),
+            _ => self.bulk.clone(),
+        }
+    }
+
+    async fn call<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, PeerError> {
+        let peer = || self.name.clone();
+        match tokio::time::timeout(limit, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) if status.code() == tonic::Code::Unavailable => {
+                Err(PeerError::Unreachable { peer: peer(), cause: status.message().to_owned() })
+            }
+            Ok(Err(status)) => Err(PeerError::Answer { peer: peer(), cause: status.to_string() }),
+            Err(_) => Err(PeerError::Unreachable { peer: peer(), cause: format!("no answer within {limit:?}") }),
+        }
+    }
+}
+
+fn lane_of(feed: Option<&wire::FeedId>) -> i32 {
+    feed.map_or(0, |feed| feed.lane)
+}
+
+impl Peer for GrpcPeer {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn heads(&self, request: wire::HeadsRequest) -> Result<wire::HeadsResponse, PeerError> {
+        let limit = CALL_TIMEOUT + Duration::from_millis(request.wait_ms.min(MAX_WAIT_MS).into());
+        let mut client = self.urgent.clone();
+        self.call(limit, client.heads(request)).await
+    }
+
+    async fn read(&self, request: wire::ReadRequest) -> Result<wire::ReadResponse, PeerError> {
+        let mut client = self.client(lane_of(request.feed.as_ref()));
+        self.call(CALL_TIMEOUT, client.read(request)).await
+    }
+
+    async fn push(&self, request: wire::PushRequest) -> Result<wire::PushResponse, PeerError> {
+        let mut client = self.client(lane_of(request.feed.as_ref()));
+        self.call(CALL_TIMEOUT, client.push(request)).await
+    }
+
+    async fn stat_media(&self, request: wire::StatMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
+        let mut client = self.bulk.clone();
+        self.call(CALL_TIMEOUT, client.stat_media(request)).await
+    }
+
+    async fn read_media(&self, request: wire::ReadMediaRequest) -> Result<wire::ReadMediaResponse, PeerError> {
+        let mut client = self.bulk.clone();
+        self.call(CALL_TIMEOUT, client.read_media(request)).await
+    }
+
+    async fn write_media(&self, request: wire::WriteMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
+        let mut client = self.bulk.clone();
+        self.call(CALL_TIMEOUT, client.write_media(request)).await
+    }
+}

@@ -1,0 +1,302 @@
+//! Drives a [`Copier`] over a log and a peer: the only place where the protocol meets time and I/O.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use httt_feed::{AgencyCode, FeedId, Refusal, VerifiedBatch};
+use httt_log::{CommitError, Log, NewEvent, Transaction};
+use httt_wire::directory::TamperingSeen;
+use httt_wire::exchange as wire;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
+
+use crate::copier::head_from_wire;
+use crate::service::{evidence_of, fork_events};
+use crate::{Action, Alarm, Copier, Input, MAX_WAIT_MS, Peer, Settings, SharedDirectory, refusal_from_wire};
+
+/// How often a copier hears that time passed.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What the link to a peer is doing, for `/readyz`, status pages and tests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkState {
+    /// The last call got through.
+    pub connected: bool,
+    /// Feeds whose heads differ: (feed, sequence here, sequence there).
+    pub behind: Vec<(FeedId, u64, u64)>,
+    /// Feeds that forked.
+    pub stopped: Vec<FeedId>,
+}
+
+/// What the link is doing, for whoever shows it.
+#[derive(Debug, Clone)]
+pub struct Link {
+    state: Arc<watch::Sender<LinkState>>,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        let state = LinkState { connected: false, behind: Vec::new(), stopped: Vec::new() };
+        Self { state: Arc::new(watch::Sender::new(state)) }
+    }
+}
+
+impl Link {
+    /// The state; changes are told.
+    pub fn watch(&self) -> watch::Receiver<LinkState> {
+        self.state.subscribe()
+    }
+}
+
+/// Names the span in which copied batches are appended, so that the origin's trace goes on here.
+pub type SpanOf = Arc<dyn Fn(&[VerifiedBatch]) -> tracing::Span + Send + Sync>;
+
+/// Says whose feeds are pushed, by the directory as it is.
+pub type PushesFor = Arc<dyn Fn(&httt_feed::Directory) -> Vec<AgencyCode> + Send + Sync>;
+
+/// What [`run`] needs besides log and peer.
+#[derive(Clone)]
+pub struct RunnerOptions {
+    /// Whose feeds are pushed to this peer: for an adapter, those it carries for. Asked again when the directory changes.
+    pub pushes_for: PushesFor,
+    /// Patience and limits.
+    pub settings: Settings,
+    /// See [`SpanOf`].
+    pub span_of: SpanOf,
+}
+
+/// Copies between `log` and `peer` until `stop` turns true. What a peer sends that cannot be right is logged, kept as
+/// an event and not copied.
+pub async fn run<P: Peer>(
+    log: Log,
+    directory: SharedDirectory,
+    peer: Arc<P>,
+    link: Link,
+    options: RunnerOptions,
+    mut stop: watch::Receiver<bool>,
+) {
+    let session = Session::new(&log, &directory, &peer, &link, &options);
+    tokio::select! {
+        () = session.run() => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    link.state.send_modify(|state| state.connected = false);
+}
+
+struct Session<'a, P> {
+    log: &'a Log,
+    directory: &'a SharedDirectory,
+    peer: &'a Arc<P>,
+    link: &'a Link,
+    options: &'a RunnerOptions,
+    copier: Copier,
+    calls: JoinSet<Input>,
+    began: Instant,
+    heads_known: u64,
+}
+
+impl<'a, P: Peer> Session<'a, P> {
+    fn new(
+        log: &'a Log,
+        directory: &'a SharedDirectory,
+        peer: &'a Arc<P>,
+        link: &'a Link,
+        options: &'a RunnerOptions,
+    ) -> Self {
+        let known = directory.get();
+        let copier = Copier::new((options.pushes_for)(&known), known, options.settings.clone());
+        let (calls, began) = (JoinSet::new(), Instant::now());
+        Self { log, directory, peer, link, options, copier, calls, began, heads_known: 0 }
+    }
+
+    async fn run(mut self) {
+        let mut length = self.log.watch();
+        let mut directory_changes = self.directory.watch();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.tell_local_heads(*length.borrow_and_update());
+        loop {
+            let input = tokio::select! {
+                Some(done) = self.calls.join_next() => match done {
+                    Ok(input) => input,
+                    // A call that panicked is a defect of ours; its feed stays busy, the others go on.
+                    Err(error) => { tracing::error!(%error, "a call of the exchange broke off"); continue }
+                },
+                changed = length.changed() => {
+                    if changed.is_err() { return }
+                    let now = *length.borrow_and_update();
+                    self.tell_local_heads(now);
+                    continue;
+                }
+                _ = directory_changes.changed() => {
+                    let directory = self.directory.get();
+                    self.copier.set_pushes_for((self.options.pushes_for)(&directory));
+                    Input::Directory(directory)
+                }
+                _ = tick.tick() => Input::Tick,
+            };
+            self.take(input);
+            self.tell_state();
+        }
+    }
+
+    fn tell_local_heads(&mut self, length: u64) {
+        let since = self.heads_known;
+        self.heads_known = length;
+        for head in self.log.heads().into_iter().filter(|head| head.position >= since) {
+            self.take(Input::LocalHead(head.feed, head.head));
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        let now = self.began.elapsed().as_millis() as i64;
+        for action in self.copier.handle(now, input) {
+            self.start(action);
+        }
+    }
+
+    fn tell_state(&self) {
+        self.link.state.send_if_modified(|state| {
+            let behind = self.copier.behind().map(|(feed, local, remote)| (feed.clone(), local, remote)).collect();
+            let stopped = self.copier.stopped().cloned().collect();
+            let now = LinkState { connected: self.copier.connected(), behind, stopped };
+            let changed = *state != now;
+            if changed && state.connected != now.connected {
+                tracing::info!(peer = self.peer.name(), connected = now.connected, "link");
+            }
+            *state = now;
+            changed
+        });
+    }
+
+    fn start(&mut self, action: Action) {
+        let (peer, log) = (Arc::clone(self.peer), self.log.clone());
+        match action {
+            Action::AskHeads { call, log_id, after, wait } => {
+                let wait_ms = if wait { MAX_WAIT_MS } else { 0 };
+                self.calls.spawn(async move {
+                    match peer.heads(wire::HeadsRequest { log_id, after, wait_ms }).await {
+                        Ok(answer) => Input::Heads {
+                            call,
+                            log_id: answer.log_id,
+                            position: answer.position,
+                            heads: answer.heads.iter().filter_map(head_from_wire).collect(),
+                        },
+                        Err(error) => {
+                            tracing::debug!(%error, "heads");
+                            Input::HeadsFailed(call)
+                        }
+                    }
+                });
+            }
+            Action::Ask { feed, after, max_bytes } => {
+                self.calls.spawn(async move { ask(peer.as_ref(), feed, after, max_bytes).await });
+            }
+            Action::Push { feed, after, max_bytes } => {
+                self.calls.spawn(async move { push(peer.as_ref(), &log, feed, after, max_bytes).await });
+            }
+            Action::Store { feed, batches } => {
+                let span = (self.options.span_of)(&batches);
+                self.calls.spawn(async move { store(&log, feed, batches).await }.instrument(span));
+            }
+            Action::Alarm(alarm) => {
+                // Not a call: it answers nothing, and must outlive the session.
+                tokio::spawn(async move { keep_alarm(&log, peer.name(), alarm).await });
+            }
+        }
+    }
+}
+
+async fn ask<P: Peer>(peer: &P, feed: FeedId, after: u64, max_bytes: usize) -> Input {
+    let request = wire::ReadRequest { feed: Some(feed.to_wire()), after, max_bytes: max_bytes as u32 };
+    match peer.read(request).await {
+        Ok(answer) => {
+            if let Some(refusal) = &answer.refusal {
+                tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "reading refused");
+            }
+            let refused = answer.refusal.as_ref().map(refusal_from_wire);
+            Input::Entries { feed, entries: answer.entries, refused }
+        }
+        Err(error) => {
+            tracing::debug!(%feed, %error, "read");
+            Input::CallFailed(feed)
+        }
+    }
+}
+
+async fn push<P: Peer>(peer: &P, log: &Log, feed: FeedId, after: u64, max_bytes: usize) -> Input {
+    let entries: Vec<Bytes> = match log.read_feed(&feed, after, max_bytes) {
+        Ok(entries) => entries.into_iter().map(|entry| entry.bytes).collect(),
+        Err(error) => {
+            tracing::error!(%feed, %error, "own entries cannot be read");
+            return Input::CallFailed(feed);
+        }
+    };
+    match peer.push(wire::PushRequest { feed: Some(feed.to_wire()), entries }).await {
+        Ok(answer) => {
+            if let Some(refusal) = &answer.refusal {
+                tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "push refused");
+            }
+            let refused = answer.refusal.as_ref().map(|refusal| (refusal_from_wire(refusal), refusal.retry_after_ms));
+            let head = answer.head.as_ref().and_then(head_from_wire).map(|(_, head)| head);
+            Input::Pushed { feed, head, refused }
+        }
+        Err(error) => {
+            tracing::debug!(%feed, %error, "push");
+            Input::CallFailed(feed)
+        }
+    }
+}
+
+async fn store(log: &Log, feed: FeedId, batches: Vec<VerifiedBatch>) -> Input {
+    let head = batches.last().map(VerifiedBatch::head);
+    match log.commit(Transaction::copy(batches.clone())).await {
+        Ok(_) => {
+            tracing::debug!(%feed, sequence = head.map(|head| head.sequence), "copied");
+            Input::Stored { feed, result: Ok(()) }
+        }
+        Err(CommitError::Refused(refusal)) => {
+            if let Refusal::Fork { sequence, .. } = refusal
+                && let Some(other) = evidence_of(&batches, sequence)
+            {
+                keep_fork(log, &feed, sequence, &other).await;
+            }
+            Input::Stored { feed, result: Err(Some(refusal)) }
+        }
+        Err(error) => {
+            tracing::error!(%feed, %error, "the log does not take copied batches");
+            Input::Stored { feed, result: Err(None) }
+        }
+    }
+}
+
+async fn keep_fork(log: &Log, feed: &FeedId, sequence: u64, other: &Bytes) {
+    let held = log.batch_digest(feed, sequence).ok().flatten();
+    if let Err(error) = log.commit(Transaction::append(fork_events(log, feed, sequence, held, other))).await {
+        tracing::error!(%feed, %error, "the evidence of a fork could not be kept");
+    }
+}
+
+async fn keep_alarm(log: &Log, peer: &str, alarm: Alarm) {
+    let Alarm { feed, refusal, evidence } = alarm;
+    tracing::error!(%feed, peer, %refusal, "what came cannot be right");
+    if let (Refusal::Fork { sequence, .. } | Refusal::BrokenChain { sequence, .. }, Some(other)) = (&refusal, &evidence)
+    {
+        keep_fork(log, &feed, *sequence, other).await;
+    }
+    let sequence = log.head(&feed).map_or(1, |head| head.sequence + 1);
+    let seen = TamperingSeen {
+        feed: feed.to_string(),
+        sequence,
+        peer: peer.to_owned(),
+        refusal: refusal.to_string(),
+        sha256: evidence.map(|bytes| httt_feed::Digest::of(&bytes).0.to_vec()).unwrap_or_default(),
+    };
+    let own = FeedId::local(log.origin());
+    let event = NewEvent::of(own.audience, own.lane, format!("tampering/{feed}"), &seen).with_actor("exchange");
+    if let Err(error) = log.commit(Transaction::append(vec![event])).await {
+        tracing::error!(%feed, %error, "an alarm could not be kept");
+    }
+}

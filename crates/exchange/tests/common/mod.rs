@@ -1,0 +1,156 @@
+//! A gateway and members over real logs.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use httt_exchange::*;
+use httt_feed::*;
+use httt_log::{Log, NewEvent, Options, Transaction};
+use httt_wire::directory as pb;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+pub fn code(text: &str) -> AgencyCode {
+    AgencyCode::new(text).expect("code")
+}
+
+pub fn key(member: &str) -> SigningKey {
+    SigningKey::from_seed(&Digest::of(member.as_bytes()).0).expect("key")
+}
+
+/// Media in memory.
+#[derive(Default)]
+pub struct MemoryMedia(Mutex<HashMap<Digest, (u64, Vec<u8>)>>);
+
+impl Media for MemoryMedia {
+    fn stat(&self, digest: Digest) -> BoxFuture<'_, Result<MediaStat, MediaError>> {
+        let held = self.0.lock().expect("lock").get(&digest).map(|(size, data)| (*size, data.len() as u64));
+        let (size, held) = held.unwrap_or_default();
+        Box::pin(async move { Ok(MediaStat { held, size, complete: size > 0 && held == size }) })
+    }
+    fn read(&self, digest: Digest, offset: u64, max: usize) -> BoxFuture<'_, Result<(Bytes, u64), MediaError>> {
+        let found = self.0.lock().expect("lock").get(&digest).cloned();
+        Box::pin(async move {
+            let (size, data) = found.ok_or(MediaError::NotHeld(digest))?;
+            let end = (offset as usize + max).min(data.len());
+            Ok((Bytes::copy_from_slice(&data[offset as usize..end]), size))
+        })
+    }
+    fn write(
+        &self,
+        digest: Digest,
+        size: u64,
+        offset: u64,
+        data: Bytes,
+    ) -> BoxFuture<'_, Result<MediaStat, MediaError>> {
+        {
+            let mut all = self.0.lock().expect("lock");
+            let (_, held) = all.entry(digest).or_insert((size, Vec::new()));
+            if held.len() as u64 != offset {
+                return Box::pin(async { Err(MediaError::Refused("out of step".into())) });
+            }
+            held.extend_from_slice(&data);
+        }
+        self.stat(digest)
+    }
+}
+
+/// A node with its log in a folder of its own.
+pub struct Node {
+    pub code: AgencyCode,
+    pub log: Log,
+    pub directory: SharedDirectory,
+    pub stop: watch::Sender<bool>,
+    dir: TempDir,
+}
+
+impl Node {
+    pub fn open(member: &str) -> Self {
+        let dir = tempfile::tempdir().expect("dir");
+        let sealer = Arc::new(Sealer::new(code(member), key(member)));
+        let (log, _) = Log::open(dir.path(), sealer, Options::default()).expect("opens");
+        let directory = SharedDirectory::new(Directory::trusting(key("NDXP").public().fingerprint()));
+        let (follow, keep) = (log.clone(), directory.clone());
+        tokio::spawn(async move {
+            let mut entries = follow.subscribe(0);
+            drop(follow);
+            while let Ok(entry) = entries.next().await {
+                keep.apply(&entry.feed, &entry.batch.events);
+            }
+        });
+        Self { code: code(member), log, directory, stop: watch::Sender::new(false), dir }
+    }
+
+    pub async fn say(&self, audience: &str, lane: Lane, stream: &str) {
+        let said = httt_wire::bulletin::BulletinWithdrawn { bulletin: stream.into(), reason: "r".into() };
+        let audience = Audience::new(audience).expect("audience");
+        let event = NewEvent::of(audience, lane, stream, &said);
+        self.log.commit(Transaction::append([event])).await.expect("commits");
+    }
+
+    /// Copies with `peer` in the background, pushing for `members`.
+    pub fn copy_with<P: Peer>(&self, peer: Arc<P>, members: &[&str]) -> httt_exchange::Link {
+        let link = httt_exchange::Link::default();
+        let members: Vec<_> = members.iter().map(|member| code(member)).collect();
+        let options = RunnerOptions {
+            pushes_for: Arc::new(move |_| members.clone()),
+            settings: Settings { backoff_first_ms: 20, refusal_pause_ms: 200, ..Settings::default() },
+            span_of: Arc::new(|_| tracing::Span::none()),
+        };
+        tokio::spawn(run(self.log.clone(), self.directory.clone(), peer, link.clone(), options, self.stop.subscribe()));
+        link
+    }
+
+    /// Waits until this log holds `feed` up to `sequence`.
+    pub async fn holds(&self, feed: &str, sequence: u64) {
+        let feed: FeedId = feed.parse().expect("feed");
+        let mut length = self.log.watch();
+        let arrived = async {
+            while self.log.head(&feed).is_none_or(|head| head.sequence < sequence) {
+                length.changed().await.expect("log open");
+            }
+        };
+        let limit = std::time::Duration::from_secs(30);
+        tokio::time::timeout(limit, arrived).await.unwrap_or_else(|_| panic!("{} lacks {feed} {sequence}", self.code));
+    }
+}
+
+/// A gateway with a founded directory, and its service.
+pub async fn gateway() -> (Node, Arc<Service>) {
+    let node = Node::open("NDXP");
+    let enrol = |member: &str, kind: MemberKind| {
+        let enrolled = pb::MemberEnrolled { member: member.into(), kind: kind.into(), ..Default::default() };
+        let added = pb::KeyAdded { member: member.into(), key: Some(key(member).public().to_wire()) };
+        let stream = format!("member/{member}");
+        [
+            NewEvent::of(Audience::All, Lane::Directory, stream.clone(), &enrolled),
+            NewEvent::of(Audience::All, Lane::Directory, stream, &added),
+        ]
+    };
+    node.log.commit(Transaction::append(enrol("NDXP", MemberKind::Gateway))).await.expect("founds");
+    let mut others = Vec::new();
+    for (member, kind) in [
+        ("TW", MemberKind::Central),
+        ("H24", MemberKind::Province),
+        ("H55", MemberKind::Province),
+        ("H55.LGSP", MemberKind::Carrier),
+    ] {
+        others.extend(enrol(member, kind));
+    }
+    let granted = pb::CarrierGranted { carrier: "H55.LGSP".into(), member: "H55".into() };
+    others.push(NewEvent::of(Audience::All, Lane::Directory, "member/H55", &granted));
+    node.log.commit(Transaction::append(others)).await.expect("enrols");
+    let service = service(&node, Receipts::Issue);
+    let mut changed = node.directory.watch();
+    while node.directory.get().member(&code("H55.LGSP")).is_none() {
+        changed.changed().await.expect("directory");
+    }
+    (node, service)
+}
+
+pub fn service(node: &Node, receipts: Receipts) -> Arc<Service> {
+    let media = Arc::new(MemoryMedia::default());
+    Arc::new(Service::new(node.log.clone(), node.directory.clone(), media, receipts, node.stop.subscribe()))
+}

@@ -1,0 +1,188 @@
+//! Each wrong push is refused with its own error, over real gRPC with mutual TLS, and leaves the log as it was.
+
+mod common;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::*;
+use httt_exchange::grpc::{GrpcPeer, TlsIdentity, serve};
+use httt_exchange::*;
+use httt_feed::*;
+use httt_wire::exchange::{self as wire, RefusalCode};
+use httt_wire::feed as feed_pb;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use tokio::net::TcpListener;
+
+struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::<String>::new()).expect("params");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("key");
+        let pem = params.self_signed(&key).expect("signs").pem();
+        Self { pem, issuer: Issuer::new(params, key) }
+    }
+
+    fn identity(&self, member: &str) -> TlsIdentity {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("params");
+        params.subject_alt_names.push(SanType::URI(format!("urn:httt:member:{member}").try_into().expect("uri")));
+        let key = KeyPair::generate().expect("key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("signs").pem();
+        TlsIdentity { certificate, key: key.serialize_pem(), ca: self.pem.clone() }
+    }
+}
+
+/// Finds `urn:httt:member:` in the certificate; the real reading of certificates is the node's and tested there.
+fn identify(der: &[u8]) -> Option<AgencyCode> {
+    let mark = b"urn:httt:member:";
+    let at = der.windows(mark.len()).position(|window| window == mark)? + mark.len();
+    let length = der[at - mark.len() - 1] as usize - mark.len();
+    AgencyCode::new(std::str::from_utf8(&der[at..at + length]).ok()?).ok()
+}
+
+struct World {
+    gateway: Node,
+    authority: Authority,
+    address: String,
+}
+
+impl World {
+    async fn new() -> Self {
+        let (gateway, service) = gateway().await;
+        let authority = Authority::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let address = format!("https://{}", listener.local_addr().expect("address"));
+        let identity = authority.identity("NDXP");
+        tokio::spawn(async move { serve(listener, &identity, service, identify, std::future::pending()).await });
+        Self { gateway, authority, address }
+    }
+
+    fn peer(&self, member: &str) -> GrpcPeer {
+        GrpcPeer::new(&self.address, "localhost", &self.authority.identity(member)).expect("peer")
+    }
+
+    /// Pushes as `member`, says what was answered, and that the log did not grow unless it should.
+    async fn push(&self, member: &str, feed: &FeedId, entries: Vec<Bytes>) -> Result<wire::PushResponse, RefusalCode> {
+        let before = (self.gateway.log.len(), self.gateway.log.head(feed));
+        let request = wire::PushRequest { feed: Some(feed.to_wire()), entries };
+        let answer = self.peer(member).push(request).await.expect("answers");
+        match &answer.refusal {
+            None => Ok(answer),
+            Some(refusal) => {
+                assert_eq!(before, (self.gateway.log.len(), self.gateway.log.head(feed)), "the log changed");
+                assert!(!refusal.message.is_empty());
+                Err(refusal_from_wire(refusal))
+            }
+        }
+    }
+}
+
+fn feed(text: &str) -> FeedId {
+    text.parse().expect("feed")
+}
+
+fn seal(signed_by: &str, feed: &FeedId, head: Option<&Head>, mark: u8) -> VerifiedBatch {
+    let event = feed_pb::Event {
+        id: vec![mark; 16],
+        stream: "s".into(),
+        version: u64::from(mark),
+        r#type: "test.v1.Said".into(),
+        ..Default::default()
+    };
+    Sealer::new(feed.origin.clone(), key(signed_by)).seal(feed, head, 0, vec![event]).expect("seals")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_wrong_push_has_its_own_refusal_and_changes_nothing() {
+    let world = World::new().await;
+    let report = feed("H24→TW/report");
+    let first = seal("H24", &report, None, 1);
+    let second = seal("H24", &report, Some(&first.head()), 2);
+    let third = seal("H24", &report, Some(&second.head()), 3);
+
+    let accepted = world.push("H24", &report, vec![first.bytes().clone()]).await.expect("accepted");
+    assert_eq!(accepted.receipts.len(), 1);
+
+    let wrong_key = seal("H55", &report, Some(&first.head()), 2);
+    assert_eq!(world.push("H24", &report, vec![wrong_key.bytes().clone()]).await, Err(RefusalCode::UnknownKey));
+    assert_eq!(world.push("H24", &report, vec![third.bytes().clone()]).await, Err(RefusalCode::Gap));
+    let mut altered = second.bytes().to_vec();
+    let middle = second.bytes().windows(4).position(|window| window == [2; 4]).expect("the event id");
+    altered[middle] ^= 1;
+    assert_eq!(world.push("H24", &report, vec![altered.into()]).await, Err(RefusalCode::BadSignature));
+    assert_eq!(world.push("H55", &report, vec![second.bytes().clone()]).await, Err(RefusalCode::WrongMember));
+    assert_eq!(world.push("X9", &report, vec![second.bytes().clone()]).await, Err(RefusalCode::NotAMember));
+    let oversized = Bytes::from(vec![0; MAX_SEALED_BYTES + 1]);
+    assert_eq!(world.push("H24", &report, vec![oversized]).await, Err(RefusalCode::TooLarge));
+    assert_eq!(world.push("H24", &report, vec![Bytes::from_static(b"no batch")]).await, Err(RefusalCode::Malformed));
+    let other = seal("H24", &report, None, 9);
+    let unchained = seal("H24", &report, Some(&other.head()), 2);
+    assert_eq!(world.push("H24", &report, vec![unchained.bytes().clone()]).await, Err(RefusalCode::BrokenChain));
+    let everybody = feed("H24→*/content");
+    let loud = seal("H24", &everybody, None, 1);
+    assert_eq!(world.push("H24", &everybody, vec![loud.bytes().clone()]).await, Err(RefusalCode::NoRight));
+
+    // After all that the right one is taken, and told again it gets its first receipt.
+    let taken = world.push("H24", &report, vec![second.bytes().clone()]).await.expect("accepted");
+    let length = world.gateway.log.len();
+    let again = world.push("H24", &report, vec![second.bytes().clone()]).await.expect("a duplicate is success");
+    assert_eq!(again.receipts, taken.receipts);
+    assert_eq!(world.gateway.log.len(), length);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_keeps_both_batches_and_stops_the_feed() {
+    let world = World::new().await;
+    let report = feed("H24→TW/report");
+    let first = seal("H24", &report, None, 1);
+    let other = seal("H24", &report, None, 2);
+    world.push("H24", &report, vec![first.bytes().clone()]).await.expect("accepted");
+    let request = wire::PushRequest { feed: Some(report.to_wire()), entries: vec![other.bytes().clone()] };
+    let refusal = world.peer("H24").push(request).await.expect("answers").refusal.expect("refused");
+    assert_eq!(refusal_from_wire(&refusal), RefusalCode::Fork);
+    let local = FeedId::local(&world.gateway.code);
+    let evidence = world.gateway.log.read_feed(&local, 0, 1).expect("reads").remove(0);
+    assert!(evidence.batch.events[0].data.windows(other.bytes().len()).any(|window| window == other.bytes()));
+    // Even what would follow is refused from now on.
+    let second = seal("H24", &report, Some(&first.head()), 3);
+    assert_eq!(world.push("H24", &report, vec![second.bytes().clone()]).await, Err(RefusalCode::Fork));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_needs_a_right_and_a_certificate_of_the_authority() {
+    let world = World::new().await;
+    let report = feed("H24→TW/report");
+    world.push("H24", &report, vec![seal("H24", &report, None, 1).bytes().clone()]).await.expect("accepted");
+    let read = |member: &'static str| {
+        let peer = world.peer(member);
+        let request = wire::ReadRequest { feed: Some(report.to_wire()), after: 0, max_bytes: 1 };
+        async move { peer.read(request).await.expect("answers") }
+    };
+    assert_eq!(read("TW").await.entries.len(), 1);
+    assert_eq!(read("H24").await.entries.len(), 1);
+    let refusal = read("H55").await.refusal.expect("refused");
+    assert_eq!(refusal_from_wire(&refusal), RefusalCode::NoRight);
+    let heads = world.peer("H55").heads(wire::HeadsRequest::default()).await.expect("answers").heads;
+    assert!(heads.iter().all(|head| head.feed != Some(report.to_wire())), "a head it may not read is not even shown");
+
+    let stranger = TlsIdentity { ca: world.authority.pem.clone(), ..Authority::new().identity("H24") };
+    let peer = GrpcPeer::new(&world.address, "localhost", &stranger).expect("peer");
+    assert!(peer.heads(wire::HeadsRequest::default()).await.is_err(), "another authority's certificate");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_copy_over_grpc() {
+    let world = World::new().await;
+    let (tw, h24) = (Node::open("TW"), Node::open("H24"));
+    tw.copy_with(Arc::new(world.peer("TW")), &["TW"]);
+    h24.copy_with(Arc::new(world.peer("H24")), &["H24"]);
+    tw.say("*", Lane::Emergency, "b1").await;
+    h24.holds("TW→*/emergency", 1).await;
+    h24.say("TW", Lane::Emergency, "d1").await;
+    tw.holds("H24→TW/emergency", 1).await;
+}
