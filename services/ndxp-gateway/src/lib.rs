@@ -1,1 +1,101 @@
-//! The national exchange.
+//! The national exchange: stores and forwards feeds over its own log.
+//!
+//! Pushing needs the mutual-TLS identity of the feed's origin (or of its carrier), reading needs a right, each batch
+//! taken gets a receipt that is itself a signed event, and nothing enters that does not verify. What it passes on, it
+//! passes on untouched. The rules are in `httt-feed` and `httt-exchange`; this crate enrols members and puts the parts
+//! together.
+
+mod config;
+mod members;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use axum::Router;
+use httt_feed::Directory;
+use httt_log::Transaction;
+use httt_node::assembly::Node;
+use httt_node::desk::{Desk, open_accounts};
+use httt_node::exchange::{Receipts, Service, grpc};
+use httt_node::http::Readiness;
+use httt_node::models::Models;
+use httt_node::program::ServiceArgs;
+use httt_node::service::announce_ready;
+use httt_node::shutdown::Shutdown;
+use httt_node::traffic::CarrierModels;
+use httt_node::{api, http, tls, upstream};
+
+pub use config::{Config, ExchangeConfig};
+pub use members::{Kind, MemberFile, MemberFileError, enrolment, read_members};
+
+/// The program's name in logs and `--help`.
+pub const NAME: &str = "ndxp-gateway";
+
+/// Sàn trao đổi dữ liệu quốc gia (NDXP): the national exchange of the grassroots-information network.
+#[derive(Debug, clap::Parser)]
+#[command(name = NAME, version)]
+pub struct Args {
+    #[command(flatten)]
+    service: ServiceArgs,
+}
+
+/// Runs the program until a signal.
+pub fn main(args: Args) -> ExitCode {
+    args.service.main(NAME, |config: &Config| (&config.telemetry, config.worker_threads), run)
+}
+
+/// Runs the gateway until `shutdown`.
+///
+/// # Errors
+/// Whatever keeps it from starting, or ends it.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
+    let node = Node::open(&config.node, concat!("ndxp-gateway ", env!("CARGO_PKG_VERSION"))).await?;
+    let directory = enrol(&node, &config).await?;
+    if directory.gateway() != Some(&node.code) {
+        anyhow::bail!("[exchange] members: no file says that {} itself is the gateway", node.code);
+    }
+    let readiness = Readiness::new();
+    let models = Models::<CarrierModels>::start(&node.log).await?;
+    let service = Arc::new(Service::new(
+        node.log.clone(),
+        node.directory.clone(),
+        node.media.clone(),
+        Receipts::Issue,
+        shutdown.watch(),
+    ));
+    models.read(|models| models.forks.feeds()).into_iter().for_each(|feed| service.stop_feed(feed));
+
+    let listener = http::bind(config.exchange.listen).await?;
+    let exchange_at = listener.local_addr()?;
+    let identity = upstream::tls_identity(&config.tls)?;
+    let (serving, stop) = (Arc::clone(&service), shutdown.cancelled());
+    shutdown
+        .spawn("exchange", async move { grpc::serve(listener, &identity, serving, tls::member_identity, stop).await });
+
+    let accounts = open_accounts(&config.accounts)?;
+    let desk = Desk { node: node.clone(), models, accounts, upstream: None };
+    let http = api::serve(&config.http, api::routes(&desk, Router::new()), &readiness, &shutdown).await?;
+    announce_ready(NAME, &format!("exchange https://{exchange_at}, api {http}"));
+    shutdown.cancelled().await;
+    node.close(&shutdown).await;
+    Ok(())
+}
+
+/// Brings the directory to what the member files say. The gateway's own enrolment is a batch of its own and the first
+/// one, because that is the batch that a new member can verify with nothing but a fingerprint.
+async fn enrol(node: &Node, config: &Config) -> Result<Arc<Directory>> {
+    let files = read_members(&config.exchange.members)?;
+    let mut directory = node.directory.get();
+    let (own, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.code == node.code.as_str());
+    for files in [own, others] {
+        let events = enrolment(&directory, &files);
+        if events.is_empty() {
+            continue;
+        }
+        tracing::info!(events = events.len(), "enrolling members");
+        node.log.commit(Transaction::append(events)).await.context("the directory cannot be written")?;
+        directory = node.current_directory()?;
+    }
+    Ok(directory)
+}

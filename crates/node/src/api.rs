@@ -1,0 +1,256 @@
+//! What every node answers over HTTP besides its own business: sessions, the log's state, read models, the link.
+
+use std::net::SocketAddr;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use axum::{Json as Answer, Router};
+use httt_domain::accounts::Action;
+use serde::{Deserialize, Serialize};
+
+use crate::accounts::{Principal, bearer, require_session};
+use crate::config::HttpConfig;
+use crate::desk::{Desk, actor};
+use crate::http::{self, ApiError, Json, Readiness};
+use crate::models::{Comparison, ModelSet};
+use crate::shutdown::Shutdown;
+use crate::tls::{self, ClientAuth};
+
+/// What is typed to log in.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credentials {
+    /// Account name.
+    pub username: String,
+    /// Its password.
+    pub password: String,
+}
+
+/// An open session.
+#[derive(Debug, Serialize)]
+pub struct SessionAnswer {
+    /// Bearer token for `Authorization`.
+    pub token: String,
+    /// When it ends at the latest, Unix ms.
+    pub ends_at_ms: i64,
+    /// Who it is.
+    #[serde(flatten)]
+    pub account: AccountAnswer,
+}
+
+/// An account as it sees itself.
+#[derive(Debug, Serialize)]
+pub struct AccountAnswer {
+    /// Its name.
+    pub account: String,
+    /// Its roles.
+    pub roles: Vec<String>,
+    /// The area they are bound to; empty or `VN` is the nation.
+    pub area: String,
+}
+
+impl From<&Principal> for AccountAnswer {
+    fn from(principal: &Principal) -> Self {
+        Self { account: principal.name.clone(), roles: principal.roles.to_vec(), area: principal.area.clone() }
+    }
+}
+
+/// The log, for operators and auditors.
+#[derive(Debug, Serialize)]
+pub struct LogAnswer {
+    /// Agency code of the node.
+    pub member: String,
+    /// Identity of the log, hexadecimal.
+    pub log_id: String,
+    /// Entries (sealed batches) in it.
+    pub entries: u64,
+    /// RFC 6962 root over them, hexadecimal.
+    pub root: String,
+    /// The latest signed checkpoint (C2SP signed note); empty before the first.
+    pub checkpoint: String,
+    /// SHA-256 fingerprint of the key that seals and signs.
+    pub key_fingerprint: String,
+    /// Feeds held.
+    pub feeds: Vec<FeedAnswer>,
+}
+
+/// One feed held.
+#[derive(Debug, Serialize)]
+pub struct FeedAnswer {
+    /// `TW→*/content`
+    pub feed: String,
+    /// Its last sequence.
+    pub sequence: u64,
+    /// SHA-256 of that batch's body.
+    pub digest: String,
+}
+
+/// The way up.
+#[derive(Debug, Serialize)]
+pub struct LinkAnswer {
+    /// Whether the last call got through.
+    pub connected: bool,
+    /// Feeds whose heads differ.
+    pub behind: Vec<BehindAnswer>,
+    /// Feeds that forked and stand still.
+    pub stopped: Vec<String>,
+}
+
+/// One feed that is not level with the peer's.
+#[derive(Debug, Serialize)]
+pub struct BehindAnswer {
+    /// `H24→TW/report`
+    pub feed: String,
+    /// Last sequence here.
+    pub here: u64,
+    /// Last sequence there.
+    pub there: u64,
+}
+
+/// One member of the exchange.
+#[derive(Debug, Serialize)]
+pub struct MemberAnswer {
+    /// Agency code.
+    pub code: String,
+    /// Name.
+    pub name: String,
+    /// gateway, central, province or carrier.
+    pub kind: &'static str,
+    /// Area it answers for.
+    pub area: String,
+    /// Fingerprints of its good keys.
+    pub keys: Vec<String>,
+    /// Who may carry for it.
+    pub carriers: Vec<String>,
+}
+
+/// Routes under `/api/v1` that every node has. `routes` are the node's own; all but the log-in need a session.
+pub fn routes<S: ModelSet>(desk: &Desk<S>, own: Router) -> Router {
+    let protected = Router::new()
+        .route("/api/v1/session", axum::routing::delete(log_out::<S>))
+        .route("/api/v1/me", get(me))
+        .route("/api/v1/log", get(log::<S>))
+        .route("/api/v1/link", get(link::<S>))
+        .route("/api/v1/members", get(members::<S>))
+        .route("/api/v1/models/compare", post(compare::<S>))
+        .with_state(desk.clone())
+        .merge(own)
+        .layer(from_fn_with_state(desk.accounts.clone(), require_session));
+    let open = Router::new().route("/api/v1/session", post(log_in::<S>)).with_state(desk.clone());
+    protected.merge(open)
+}
+
+/// Serves `routes` with what every service has around them; returns where it listens.
+///
+/// # Errors
+/// The address cannot be listened on, or the certificate cannot be used.
+pub async fn serve(
+    config: &HttpConfig,
+    routes: Router,
+    readiness: &Readiness,
+    shutdown: &Shutdown,
+) -> anyhow::Result<SocketAddr> {
+    let tls = config.tls.as_ref().map(|tls| tls::server_config(tls, ClientAuth::None)).transpose()?;
+    let listener = http::bind(config.listen).await?;
+    let address = listener.local_addr()?;
+    let router = http::standard(routes, readiness);
+    let stop = shutdown.clone();
+    shutdown.spawn("http", async move {
+        http::serve(listener, tls, router, stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+    Ok(address)
+}
+
+async fn log_in<S: ModelSet>(
+    State(desk): State<Desk<S>>,
+    Json(typed): Json<Credentials>,
+) -> Result<Answer<SessionAnswer>, ApiError> {
+    let (principal, session) = desk.accounts.login(&typed.username, &typed.password).await?;
+    let account = AccountAnswer::from(&principal);
+    Ok(Answer(SessionAnswer { token: session.token, ends_at_ms: session.ends_at_ms, account }))
+}
+
+async fn log_out<S: ModelSet>(State(desk): State<Desk<S>>, headers: HeaderMap) -> axum::http::StatusCode {
+    if let Some(token) = bearer(&headers) {
+        desk.accounts.logout(token);
+    }
+    axum::http::StatusCode::NO_CONTENT
+}
+
+async fn me(principal: Principal) -> Answer<AccountAnswer> {
+    Answer(AccountAnswer::from(&principal))
+}
+
+async fn log<S: ModelSet>(State(desk): State<Desk<S>>, principal: Principal) -> Result<Answer<LogAnswer>, ApiError> {
+    actor(&principal, Action::ReadAudit)?;
+    let log = &desk.node.log;
+    let entries = log.len();
+    Ok(Answer(LogAnswer {
+        member: desk.node.code.to_string(),
+        log_id: hex::encode(log.log_id()),
+        entries,
+        root: log.root(entries).map_err(ApiError::internal)?.to_string(),
+        checkpoint: log.checkpoint(),
+        key_fingerprint: desk.node.fingerprint.to_string(),
+        feeds: log
+            .heads()
+            .into_iter()
+            .map(|head| FeedAnswer {
+                feed: head.feed.to_string(),
+                sequence: head.head.sequence,
+                digest: head.head.digest.to_string(),
+            })
+            .collect(),
+    }))
+}
+
+async fn link<S: ModelSet>(State(desk): State<Desk<S>>) -> Result<Answer<LinkAnswer>, ApiError> {
+    let upstream = desk.upstream.as_ref();
+    let upstream =
+        upstream.ok_or_else(|| ApiError::not_found("Nút này không có đường lên.", "This node has no way up."))?;
+    let state = upstream.link().watch().borrow().clone();
+    Ok(Answer(LinkAnswer {
+        connected: state.connected,
+        behind: state
+            .behind
+            .into_iter()
+            .map(|(feed, here, there)| BehindAnswer { feed: feed.to_string(), here, there })
+            .collect(),
+        stopped: state.stopped.iter().map(ToString::to_string).collect(),
+    }))
+}
+
+async fn members<S: ModelSet>(State(desk): State<Desk<S>>) -> Answer<Vec<MemberAnswer>> {
+    use httt_feed::MemberKind;
+    let directory = desk.node.directory.get();
+    let members = directory.members().map(|member| MemberAnswer {
+        code: member.code.to_string(),
+        name: member.name.clone(),
+        kind: match member.kind {
+            MemberKind::Gateway => "gateway",
+            MemberKind::Central => "central",
+            MemberKind::Province => "province",
+            MemberKind::Carrier => "carrier",
+            MemberKind::Unspecified => "unknown",
+        },
+        area: member.area.clone(),
+        keys: member.keys().map(|key| key.fingerprint().to_string()).collect(),
+        carriers: member.carriers().map(ToString::to_string).collect(),
+    });
+    Answer(members.collect())
+}
+
+async fn compare<S: ModelSet>(
+    State(desk): State<Desk<S>>,
+    principal: Principal,
+) -> Result<Answer<Vec<Comparison>>, ApiError> {
+    actor(&principal, Action::ReadAudit)?;
+    let comparison = desk.models.compare().await.map_err(ApiError::internal)?;
+    if let Some(differs) = comparison.iter().find(|one| !one.equal) {
+        tracing::error!(model = differs.model, position = differs.position, "a read model differs from its rebuild");
+    }
+    Ok(Answer(comparison))
+}

@@ -1,0 +1,221 @@
+//! A node: its log, its directory, its media, opened together and in the right order.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use httt_feed::{AgencyCode, Audience, Directory, Fingerprint, KeyError, Lane, Sealer, SigningKey};
+use httt_log::{CommitError, Log, NewEvent, OpenError, Options, ReadError, SystemClock, Transaction};
+use httt_wire::directory::LogOpened;
+use serde::Deserialize;
+
+use httt_exchange::SharedDirectory;
+
+use crate::config::ConfigPath;
+use crate::media::{MediaStore, MediaStoreError};
+use crate::service::STOP_DEADLINE;
+use crate::shutdown::Shutdown;
+
+/// Most bytes read at once while replaying the directory.
+const REPLAY_BYTES: usize = 1024 * 1024;
+/// Largest media file a node keeps: an hour of good audio, some minutes of video.
+const DEFAULT_MAX_MEDIA_BYTES: u64 = 256 * 1024 * 1024;
+/// Largest signing key file.
+const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
+
+/// Section `[node]`: who this node is and where it keeps what it knows.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Agency code, e.g. `H24`.
+    pub member: String,
+    /// Folder of the log and the media; made when missing.
+    pub data_dir: ConfigPath,
+    /// Ed25519 key that seals this node's batches, PKCS#8 PEM.
+    pub signing_key: ConfigPath,
+    /// Fingerprint of the gateway's key, 64 hexadecimal digits: the only trust configured by hand. Absent for the
+    /// gateway, which trusts its own key.
+    pub gateway_fingerprint: Option<String>,
+    /// Size at which a chunk file is full, MiB.
+    #[serde(default = "default_chunk_mib")]
+    pub chunk_mib: u64,
+    /// Memory for the index, MiB.
+    #[serde(default = "default_index_cache_mib")]
+    pub index_cache_mib: u64,
+    /// A signed checkpoint is written at most this often while events arrive, ms.
+    #[serde(default = "default_checkpoint_ms")]
+    pub checkpoint_ms: u64,
+    /// Largest media file, bytes.
+    #[serde(default = "default_max_media_bytes")]
+    pub max_media_bytes: u64,
+}
+
+fn default_chunk_mib() -> u64 {
+    64
+}
+fn default_index_cache_mib() -> u64 {
+    8
+}
+fn default_checkpoint_ms() -> u64 {
+    1_000
+}
+fn default_max_media_bytes() -> u64 {
+    DEFAULT_MAX_MEDIA_BYTES
+}
+
+/// Why a node did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The member code or the fingerprint.
+    #[error("[node] {field}: {cause}")]
+    Config {
+        /// The key of the section.
+        field: &'static str,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The signing key.
+    #[error("signing key {path}: {cause}")]
+    Key {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The log.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Reading the log back.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Writing the log's first event.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The media folder.
+    #[error(transparent)]
+    Media(#[from] MediaStoreError),
+}
+
+/// An open node.
+#[derive(Clone)]
+pub struct Node {
+    /// Who it is.
+    pub code: AgencyCode,
+    /// Its log.
+    pub log: Log,
+    /// The directory folded from it.
+    pub directory: SharedDirectory,
+    /// Its media files.
+    pub media: Arc<MediaStore>,
+    /// Its key's fingerprint.
+    pub fingerprint: Fingerprint,
+}
+
+impl Node {
+    /// Opens (or begins) the log, replays the directory and keeps it folded while the log grows.
+    ///
+    /// # Errors
+    /// Anything that makes it unwise to start; the message says what to do.
+    pub async fn open(config: &NodeConfig, software: &str) -> Result<Self, NodeError> {
+        let code = AgencyCode::new(&config.member)
+            .map_err(|error| NodeError::Config { field: "member", cause: error.to_string() })?;
+        let key = read_key(&config.signing_key)?;
+        let public = key.public().clone();
+        let trusted: Fingerprint = match &config.gateway_fingerprint {
+            Some(text) => text.parse().map_err(|_| NodeError::Config {
+                field: "gateway_fingerprint",
+                cause: "it is not 64 hexadecimal digits".to_owned(),
+            })?,
+            None => public.fingerprint(),
+        };
+        let options = Options {
+            chunk_bytes: config.chunk_mib * 1024 * 1024,
+            index_cache_bytes: config.index_cache_mib * 1024 * 1024,
+            checkpoint_every: Duration::from_millis(config.checkpoint_ms),
+            clock: Arc::new(SystemClock),
+        };
+        let sealer = Arc::new(Sealer::new(code.clone(), key));
+        let (log, report) = {
+            let dir = config.data_dir.join("log");
+            // Opening may rebuild an index: that is work for a thread that may block.
+            tokio::task::spawn_blocking(move || Log::open(&dir, sealer, options))
+                .await
+                .map_err(|error| NodeError::Config { field: "data_dir", cause: error.to_string() })??
+        };
+        tracing::info!(member = %code, entries = log.len(), ?report, "log open");
+        if log.is_empty() {
+            let opened = LogOpened {
+                member: code.to_string(),
+                log_id: log.log_id().to_vec(),
+                key: Some(public.to_wire()),
+                software: software.to_owned(),
+            };
+            let event = NewEvent::of(Audience::One(code.clone()), Lane::Local, "log", &opened).with_actor(software);
+            log.commit(Transaction::append(vec![event])).await?;
+        }
+        let directory = SharedDirectory::new(Directory::trusting(trusted).knowing_own(code.clone(), public.clone()));
+        // What is committed while the feeds are read is folded twice, which changes nothing.
+        let follow_from = log.len();
+        replay_directory(&log, &directory)?;
+        tokio::spawn(follow_directory(log.clone(), directory.clone(), follow_from));
+        let media = Arc::new(MediaStore::open(config.data_dir.join("media"), config.max_media_bytes)?);
+        Ok(Self { code, log, directory, media, fingerprint: public.fingerprint() })
+    }
+
+    /// The directory with everything the log holds at this moment.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn current_directory(&self) -> Result<Arc<Directory>, ReadError> {
+        replay_directory(&self.log, &self.directory)?;
+        Ok(self.directory.get())
+    }
+
+    /// Waits for the parts to end and closes the log: the last thing a service does.
+    pub async fn close(self, shutdown: &Shutdown) {
+        if let Err(running) = shutdown.wait(STOP_DEADLINE).await {
+            tracing::warn!(?running, "parts that did not end in time");
+        }
+        let entries = self.log.len();
+        self.log.close().await;
+        tracing::info!(entries, "log closed");
+    }
+}
+
+fn read_key(path: &Path) -> Result<SigningKey, NodeError> {
+    let wrong = |cause: String| NodeError::Key { path: path.to_owned(), cause };
+    let size = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
+    if size > MAX_KEY_FILE_BYTES {
+        return Err(wrong(format!("a key file of {size} bytes is larger than the {MAX_KEY_FILE_BYTES} allowed")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    SigningKey::from_pem(&text).map_err(|error: KeyError| wrong(error.to_string()))
+}
+
+fn replay_directory(log: &Log, directory: &SharedDirectory) -> Result<(), ReadError> {
+    for head in log.heads().into_iter().filter(|head| head.feed.lane == Lane::Directory) {
+        let mut after = 0;
+        loop {
+            let entries = log.read_feed(&head.feed, after, REPLAY_BYTES)?;
+            let Some(last) = entries.last() else { break };
+            after = last.sequence;
+            entries.iter().for_each(|entry| directory.apply(&entry.feed, &entry.batch.events));
+        }
+    }
+    Ok(())
+}
+
+async fn follow_directory(log: Log, directory: SharedDirectory, from: u64) {
+    let mut entries = log.subscribe(from);
+    drop(log);
+    loop {
+        match entries.next().await {
+            Ok(entry) => directory.apply(&entry.feed, &entry.batch.events),
+            Err(ReadError::Closed) => return,
+            Err(error) => {
+                tracing::error!(%error, "the directory is no longer followed");
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The store as the exchange serves it to members.
+
+use bytes::Bytes;
+use httt_exchange::{BoxFuture, Media, MediaError, MediaStat};
+use httt_feed::Digest;
+
+use super::{MediaStore, MediaStoreError};
+
+impl Media for MediaStore {
+    fn stat(&self, digest: Digest) -> BoxFuture<'_, Result<MediaStat, MediaError>> {
+        Box::pin(async move { Ok(told(self.stat(digest).await?)) })
+    }
+
+    fn read(&self, digest: Digest, offset: u64, max: usize) -> BoxFuture<'_, Result<(Bytes, u64), MediaError>> {
+        Box::pin(async move { Ok(self.read_range(digest, offset, max as u64).await?) })
+    }
+
+    fn write(
+        &self,
+        digest: Digest,
+        size: u64,
+        offset: u64,
+        data: Bytes,
+    ) -> BoxFuture<'_, Result<MediaStat, MediaError>> {
+        Box::pin(async move { Ok(told(self.write_at(digest, size, offset, data).await?)) })
+    }
+}
+
+fn told(stat: super::MediaStat) -> MediaStat {
+    // Of an unfinished file only the sender knows the size.
+    MediaStat { held: stat.held, size: if stat.complete { stat.held } else { 0 }, complete: stat.complete }
+}
+
+impl From<MediaStoreError> for MediaError {
+    fn from(error: MediaStoreError) -> Self {
+        match error {
+            MediaStoreError::NotFound(digest) => Self::NotHeld(digest),
+            MediaStoreError::Io { .. } | MediaStoreError::Damaged { .. } | MediaStoreError::Stopping => {
+                Self::Io(error.to_string())
+            }
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The way up: a peer by configuration, the copier that runs over it, and media in both directions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use httt_feed::{AgencyCode, Digest, Directory, VerifiedBatch};
+use httt_wire::exchange as wire;
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use crate::assembly::Node;
+use crate::client::HttpClient;
+use crate::config::Secret;
+use crate::media::{MediaStore, MediaStoreError};
+use crate::telemetry;
+use crate::tls;
+use crate::tls::TlsError;
+use httt_exchange::grpc::{GrpcError, GrpcPeer, TlsIdentity};
+use httt_exchange::rest::{HttpSend, RestPeer};
+use httt_exchange::{Link, MAX_MEDIA_RANGE, Peer, PeerError, RunnerOptions, Settings};
+
+/// Largest answer taken from a platform.
+const MAX_ANSWER_BYTES: usize = httt_exchange::MAX_MESSAGE_BYTES + 64 * 1024;
+
+/// Section `[upstream]`: whom this node copies from and pushes to. Changing it, in mid-feed, loses and doubles nothing.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamConfig {
+    /// `grpc`: the gateway, directly, by mutual TLS. `rest`: a platform (LGSP), by OAuth2 client credentials.
+    pub kind: UpstreamKind,
+    /// `https://host:port`.
+    pub address: String,
+    /// The name that the gateway's certificate bears.
+    #[serde(default = "default_server_name")]
+    pub server_name: String,
+    /// REST only: the client id the platform gave.
+    pub client_id: Option<String>,
+    /// REST only: the client secret, from a file or the environment.
+    pub client_secret: Option<Secret>,
+}
+
+/// How the way up is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UpstreamKind {
+    /// gRPC over mutual TLS.
+    Grpc,
+    /// REST over TLS with OAuth2.
+    Rest,
+}
+
+fn default_server_name() -> String {
+    "localhost".to_owned()
+}
+
+/// Why the way up could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// A key of the section is missing.
+    #[error("[upstream] {0}")]
+    Config(&'static str),
+    /// gRPC.
+    #[error("[upstream] {0}")]
+    Grpc(#[from] GrpcError),
+    /// Certificates.
+    #[error("[upstream] {0}")]
+    Tls(#[from] TlsError),
+    /// The secret.
+    #[error("[upstream] client_secret: {0}")]
+    Secret(String),
+}
+
+/// A peer of the kind the configuration names.
+pub enum AnyPeer {
+    /// The gateway.
+    Grpc(Box<GrpcPeer>),
+    /// A platform.
+    Rest(Box<RestPeer>),
+}
+
+macro_rules! either {
+    ($self:ident, $peer:ident => $call:expr) => {
+        match $self {
+            AnyPeer::Grpc($peer) => $call,
+            AnyPeer::Rest($peer) => $call,
+        }
+    };
+}
+
+impl Peer for AnyPeer {
+    fn name(&self) -> &str {
+        either!(self, peer => peer.name())
+    }
+    async fn heads(&self, request: wire::HeadsRequest) -> Result<wire::HeadsResponse, PeerError> {
+        either!(self, peer => peer.heads(request).await)
+    }
+    async fn read(&self, request: wire::ReadRequest) -> Result<wire::ReadResponse, PeerError> {
+        either!(self, peer => peer.read(request).await)
+    }
+    async fn push(&self, request: wire::PushRequest) -> Result<wire::PushResponse, PeerError> {
+        either!(self, peer => peer.push(request).await)
+    }
+    async fn stat_media(&self, request: wire::StatMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
+        either!(self, peer => peer.stat_media(request).await)
+    }
+    async fn read_media(&self, request: wire::ReadMediaRequest) -> Result<wire::ReadMediaResponse, PeerError> {
+        either!(self, peer => peer.read_media(request).await)
+    }
+    async fn write_media(&self, request: wire::WriteMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
+        either!(self, peer => peer.write_media(request).await)
+    }
+}
+
+/// The way up of a running node.
+#[derive(Clone)]
+pub struct Upstream {
+    peer: Arc<AnyPeer>,
+    link: Link,
+    media: Arc<MediaStore>,
+}
+
+impl Upstream {
+    /// Sets the peer up; nothing is called yet.
+    ///
+    /// # Errors
+    /// Configuration or certificates that make no sense.
+    pub fn new(config: &UpstreamConfig, tls: &tls::TlsConfig, node: &Node) -> Result<Self, UpstreamError> {
+        let peer = match config.kind {
+            UpstreamKind::Grpc => {
+                let identity = tls_identity(tls)?;
+                AnyPeer::Grpc(Box::new(GrpcPeer::new(&config.address, &config.server_name, &identity)?))
+            }
+            UpstreamKind::Rest => {
+                let id = config.client_id.as_deref().ok_or(UpstreamError::Config("client_id is missing"))?;
+                let secret = config.client_secret.as_ref().ok_or(UpstreamError::Config("client_secret is missing"))?;
+                let secret = secret.read().map_err(|error| UpstreamError::Secret(error.to_string()))?;
+                let client = HttpClient::new(tls::client_config(tls)?);
+                AnyPeer::Rest(Box::new(RestPeer::new(&config.address, id, secret.expose(), http_send(client))))
+            }
+        };
+        Ok(Self { peer: Arc::new(peer), link: Link::default(), media: Arc::clone(&node.media) })
+    }
+
+    /// The link's state.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Copies until `stop` turns true. `pushes_for` says whose feeds this node pushes there.
+    pub async fn run(
+        self,
+        node: Node,
+        pushes_for: impl Fn(&Directory) -> Vec<AgencyCode> + Send + Sync + 'static,
+        stop: watch::Receiver<bool>,
+    ) {
+        // Nodes that lost the same gateway at the same moment must not come back at the same moment.
+        let seed = u64::from_be_bytes(node.fingerprint.0[..8].try_into().unwrap_or_default());
+        let options = RunnerOptions {
+            pushes_for: Arc::new(pushes_for),
+            settings: Settings { seed, ..Settings::default() },
+            span_of: Arc::new(append_span),
+        };
+        httt_exchange::run(node.log, node.directory, self.peer, self.link, options, stop).await;
+    }
+
+    /// Fetches a media file unless it is held, continuing where an earlier try broke off.
+    ///
+    /// # Errors
+    /// The peer is away or does not have it (yet), or the disk said no: try again later.
+    pub async fn fetch_media(&self, digest: Digest) -> Result<(), TransferError> {
+        loop {
+            let stat = self.media.stat(digest).await?;
+            if stat.complete {
+                return Ok(());
+            }
+            let request = wire::ReadMediaRequest {
+                sha256: digest.0.to_vec(),
+                offset: stat.held,
+                max_bytes: MAX_MEDIA_RANGE as u32,
+            };
+            let answer = self.peer.read_media(request).await?;
+            if let Some(refusal) = answer.refusal {
+                return Err(TransferError::Refused(refusal.message));
+            }
+            if answer.data.is_empty() {
+                return Err(TransferError::Refused("the peer sent an empty range".to_owned()));
+            }
+            self.media.write_at(digest, answer.size, stat.held, answer.data).await?;
+        }
+    }
+
+    /// Sends a media file unless the peer holds it, continuing where an earlier try broke off.
+    ///
+    /// # Errors
+    /// As [`Upstream::fetch_media`].
+    pub async fn send_media(&self, digest: Digest) -> Result<(), TransferError> {
+        let mut state = self.peer.stat_media(wire::StatMediaRequest { sha256: digest.0.to_vec() }).await?;
+        loop {
+            if let Some(refusal) = state.refusal {
+                return Err(TransferError::Refused(refusal.message));
+            }
+            if state.complete {
+                return Ok(());
+            }
+            let (data, size) = self.media.read_range(digest, state.held, MAX_MEDIA_RANGE as u64).await?;
+            let (sha256, offset) = (digest.0.to_vec(), state.held);
+            state = self.peer.write_media(wire::WriteMediaRequest { sha256, size, offset, data }).await?;
+        }
+    }
+}
+
+/// Why a media file was not moved.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The peer.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// The peer would not.
+    #[error("the peer refused: {0}")]
+    Refused(String),
+    /// The local store.
+    #[error(transparent)]
+    Media(#[from] MediaStoreError),
+}
+
+/// PEM texts for gRPC from the files of `[tls]`.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn tls_identity(tls: &tls::TlsConfig) -> Result<TlsIdentity, TlsError> {
+    let ca = tls.ca.as_ref().ok_or_else(|| TlsError::NoAuthority { certificate: tls.certificate.to_path_buf() })?;
+    Ok(TlsIdentity {
+        certificate: tls::read_pem(&tls.certificate)?,
+        key: tls::read_pem(&tls.key)?,
+        ca: tls::read_pem(ca)?,
+    })
+}
+
+fn http_send(client: HttpClient) -> HttpSend {
+    Arc::new(move |request: axum::http::Request<Bytes>, limit: Duration| {
+        let client = client.clone();
+        Box::pin(async move { client.send(request, limit, MAX_ANSWER_BYTES).await.map_err(|error| error.to_string()) })
+    })
+}
+
+/// The origin's trace goes on here: the span in which its events are appended is a child of the request that made them.
+fn append_span(batches: &[VerifiedBatch]) -> tracing::Span {
+    let traced = batches
+        .iter()
+        .flat_map(|batch| batch.batch().events.iter().map(move |event| (batch, event)))
+        .find(|(_, event)| !event.traceparent.is_empty());
+    match traced {
+        Some((batch, event)) => {
+            let span = tracing::info_span!(
+                "append copied batches",
+                feed = %batch.feed(),
+                sequence = batch.sequence(),
+                batches = batches.len(),
+            );
+            telemetry::set_parent(&span, &event.traceparent);
+            span
+        }
+        None => tracing::Span::none(),
+    }
+}
