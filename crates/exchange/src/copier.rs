@@ -44,8 +44,8 @@ pub enum Input {
     Stored {
         /// The feed.
         feed: FeedId,
-        /// `Err(Some)`: the log refused the batches; `Err(None)`: the log could not write.
-        result: Result<(), Option<Refusal>>,
+        /// The feed's head now; `Err(Some)`: the log refused the batches; `Err(None)`: the log could not write.
+        result: Result<Head, Option<Refusal>>,
     },
     /// Answer to [`Action::Push`].
     Pushed {
@@ -135,7 +135,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { backoff_first_ms: 200, backoff_most_ms: 10_000, refusal_pause_ms: 5_000, bulk_calls: 4, seed: 1 }
+        Self { backoff_first_ms: 200, backoff_most_ms: 5_000, refusal_pause_ms: 5_000, bulk_calls: 4, seed: 1 }
     }
 }
 
@@ -155,6 +155,12 @@ struct Track {
 }
 
 impl Track {
+    fn advance(&mut self, head: Head) {
+        if head.sequence > self.local_sequence() {
+            self.local = Some(head);
+        }
+    }
+
     fn local_sequence(&self) -> u64 {
         self.local.map_or(0, |head| head.sequence)
     }
@@ -232,12 +238,7 @@ impl Copier {
     /// Takes one input at `now` (ms of any monotone clock) and says what to do next.
     pub fn handle(&mut self, now: i64, input: Input) -> Vec<Action> {
         match input {
-            Input::LocalHead(feed, head) => {
-                let track = self.feeds.entry(feed).or_default();
-                if head.sequence > track.local_sequence() {
-                    track.local = Some(head);
-                }
-            }
+            Input::LocalHead(feed, head) => self.feeds.entry(feed).or_default().advance(head),
             Input::Directory(directory) => {
                 self.directory = directory;
                 for track in self.feeds.values_mut().filter(|track| track.awaits_directory) {
@@ -350,15 +351,19 @@ impl Copier {
         directory.peek().is_some() && directory.all(|(_, track)| track.local_sequence() >= track.remote_sequence())
     }
 
-    fn on_stored(&mut self, now: i64, feed: FeedId, result: Result<(), Option<Refusal>>) {
+    fn on_stored(&mut self, now: i64, feed: FeedId, result: Result<Head, Option<Refusal>>) {
         let pause = now + self.settings.refusal_pause_ms;
         let Some(track) = self.feeds.get_mut(&feed) else { return };
         track.busy = false;
-        if let Err(refusal) = result {
-            track.paused_until = pause;
-            if let Some(refusal) = refusal {
-                track.stopped = two_stories(&refusal);
-                self.actions.push(Action::Alarm(Alarm { feed, refusal, evidence: None }));
+        match result {
+            // The log's own news of this head may come later; asking again meanwhile would bring nothing.
+            Ok(head) => track.advance(head),
+            Err(refusal) => {
+                track.paused_until = pause;
+                if let Some(refusal) = refusal {
+                    track.stopped = two_stories(&refusal);
+                    self.actions.push(Action::Alarm(Alarm { feed, refusal, evidence: None }));
+                }
             }
         }
     }

@@ -251,11 +251,11 @@ async fn push<P: Peer>(peer: &P, log: &Log, feed: FeedId, after: u64, max_bytes:
 }
 
 async fn store(log: &Log, feed: FeedId, batches: Vec<VerifiedBatch>) -> Input {
-    let head = batches.last().map(VerifiedBatch::head);
     match log.commit(Transaction::copy(batches.clone())).await {
-        Ok(_) => {
+        Ok(committed) => {
+            let head = committed.copied.last().map(|placed| placed.head);
             tracing::debug!(%feed, sequence = head.map(|head| head.sequence), "copied");
-            Input::Stored { feed, result: Ok(()) }
+            Input::Stored { feed, result: head.ok_or(None) }
         }
         Err(CommitError::Refused(refusal)) => {
             if let Refusal::Fork { sequence, .. } = refusal

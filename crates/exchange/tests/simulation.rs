@@ -278,17 +278,25 @@ impl World {
                 self.deliver(node, delay, input);
             }
             Action::Store { feed, batches } => {
-                let result = batches.into_iter().try_for_each(|batch| self.nodes[node].store.take(batch)).map_err(Some);
+                let last = batches.last().map(VerifiedBatch::head);
+                let taken = batches.into_iter().try_for_each(|batch| self.nodes[node].store.take(batch));
+                let result = taken.map_err(Some).and_then(|()| last.ok_or(None));
                 assert!(result.is_ok(), "what was admitted does not follow: {result:?}");
                 if feed.lane == Lane::Directory {
                     let directory = Arc::new(self.nodes[node].store.directory());
                     self.nodes[node].directory = Arc::clone(&directory);
                     self.deliver(node, 0, Input::Directory(directory));
                 }
-                if let Some(head) = self.nodes[node].store.head(&feed) {
-                    self.deliver(node, 0, Input::LocalHead(feed.clone(), head));
+                // The log tells everybody of its new head; who stored may hear before or after that.
+                let told = self.nodes[node].store.head(&feed).map(|head| Input::LocalHead(feed.clone(), head));
+                let (first, second) = (Input::Stored { feed, result }, told);
+                if self.chance.one_in(2) {
+                    self.deliver(node, 0, first);
+                    second.into_iter().for_each(|input| self.deliver(node, 1, input));
+                } else {
+                    second.into_iter().for_each(|input| self.deliver(node, 0, input));
+                    self.deliver(node, 1, first);
                 }
-                self.deliver(node, 0, Input::Stored { feed, result });
             }
             Action::Alarm(_) => self.nodes[node].alarms += 1,
         }
@@ -424,6 +432,21 @@ fn whatever_happens_copies_are_prefixes_and_heads_meet_in_the_end() {
     assert!(written > 10_000, "{written} entries");
     assert!(tampered > 200, "{tampered} answers tampered with");
     assert!(alarms > tampered / 3, "{alarms} alarms for {tampered} tampered answers");
+}
+
+/// Nothing that goes right may cost a pause.
+#[test]
+fn without_faults_news_is_everywhere_within_two_seconds() {
+    for seed in 1..=20 {
+        let mut world = World::new(seed);
+        world.faults = false;
+        world.run_until(2_000);
+        for round in 1..=30 {
+            (0..MEMBERS.len()).for_each(|node| world.write(node));
+            world.run_until(2_000 + round * 2_000);
+            world.check_converged(seed);
+        }
+    }
 }
 
 #[test]

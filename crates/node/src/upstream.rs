@@ -184,7 +184,7 @@ impl Upstream {
                 return Err(TransferError::Refused(refusal.message));
             }
             if answer.data.is_empty() {
-                return Err(TransferError::Refused("the peer sent an empty range".to_owned()));
+                return Err(TransferError::NoProgress);
             }
             self.media.write_at(digest, answer.size, stat.held, answer.data).await?;
         }
@@ -205,7 +205,11 @@ impl Upstream {
             }
             let (data, size) = self.media.read_range(digest, state.held, MAX_MEDIA_RANGE as u64).await?;
             let (sha256, offset) = (digest.0.to_vec(), state.held);
-            state = self.peer.write_media(wire::WriteMediaRequest { sha256, size, offset, data }).await?;
+            let next = self.peer.write_media(wire::WriteMediaRequest { sha256, size, offset, data }).await?;
+            if !next.complete && next.refusal.is_none() && next.held <= offset {
+                return Err(TransferError::NoProgress);
+            }
+            state = next;
         }
     }
 }
@@ -219,6 +223,9 @@ pub enum TransferError {
     /// The peer would not.
     #[error("the peer refused: {0}")]
     Refused(String),
+    /// The peer answers, and holds or gives no more than before.
+    #[error("the peer makes no progress")]
+    NoProgress,
     /// The local store.
     #[error(transparent)]
     Media(#[from] MediaStoreError),

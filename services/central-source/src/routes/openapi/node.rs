@@ -1,0 +1,222 @@
+//! What every node answers (`httt_node::api`), described. The functions are never called: only what stands above them
+//! is used. Tests hold them to the real routes and shapes.
+#![allow(dead_code, reason = "descriptions")]
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What is typed to log in.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Credentials {
+    username: String,
+    password: String,
+}
+
+/// An open session.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SessionAnswer {
+    /// For `Authorization: Bearer …`; shown this once.
+    token: String,
+    /// When it ends at the latest, Unix ms.
+    ends_at_ms: i64,
+    account: String,
+    roles: Vec<String>,
+    area: String,
+}
+
+/// An account as it sees itself.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AccountAnswer {
+    account: String,
+    /// `author`, `approver`, `operator`, `commune-officer`, `auditor`, `province-officer`.
+    roles: Vec<String>,
+    /// The area they are bound to; empty or `VN` is the nation.
+    area: String,
+}
+
+/// The log.
+#[derive(Serialize, ToSchema)]
+pub(super) struct LogAnswer {
+    /// Agency code of the node.
+    member: String,
+    /// Hexadecimal.
+    log_id: String,
+    /// Entries (sealed batches).
+    entries: u64,
+    /// RFC 6962 root over them, hexadecimal.
+    root: String,
+    /// The latest signed checkpoint (C2SP signed note), empty before the first.
+    checkpoint: String,
+    /// SHA-256 fingerprint of the key that seals and signs.
+    key_fingerprint: String,
+    feeds: Vec<FeedAnswer>,
+}
+
+/// One feed held.
+#[derive(Serialize, ToSchema)]
+pub(super) struct FeedAnswer {
+    /// `TW→*/content`
+    feed: String,
+    /// Its last sequence.
+    sequence: u64,
+    /// SHA-256 of that batch's body.
+    digest: String,
+}
+
+/// The way up.
+#[derive(Serialize, ToSchema)]
+pub(super) struct LinkAnswer {
+    /// Whether the last call got through.
+    connected: bool,
+    /// Feeds whose heads differ.
+    behind: Vec<BehindAnswer>,
+    /// Feeds that forked and stand still.
+    stopped: Vec<String>,
+}
+
+/// A feed that is not level with the peer's.
+#[derive(Serialize, ToSchema)]
+pub(super) struct BehindAnswer {
+    feed: String,
+    /// Last sequence here.
+    here: u64,
+    /// Last sequence there.
+    there: u64,
+}
+
+/// One member of the exchange.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MemberAnswer {
+    /// Agency code.
+    code: String,
+    name: String,
+    /// `gateway`, `central`, `province`, `carrier` or `unknown`.
+    kind: String,
+    area: String,
+    /// Fingerprints of its good keys.
+    keys: Vec<String>,
+    /// Who may carry for it.
+    carriers: Vec<String>,
+}
+
+/// One read model, live and rebuilt from nothing.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Comparison {
+    model: String,
+    /// Entries folded into both.
+    position: u64,
+    live: String,
+    rebuilt: String,
+    equal: bool,
+}
+
+#[utoipa::path(
+    post, path = "/api/v1/session", tag = "session", operation_id = "node_log_in",
+    summary = "Đăng nhập",
+    description = "Opens a session. Repeated failures lock the name for a while (429).",
+    request_body = Credentials,
+    responses((status = 200, description = "The session", body = SessionAnswer)),
+    security(()),
+)]
+pub(super) fn log_in() {}
+
+#[utoipa::path(
+    delete, path = "/api/v1/session", tag = "session", operation_id = "node_log_out",
+    summary = "Đăng xuất",
+    description = "Ends the session.",
+    responses((status = 204, description = "Ended")),
+)]
+pub(super) fn log_out() {}
+
+#[utoipa::path(
+    get, path = "/api/v1/me", tag = "session", operation_id = "node_me",
+    summary = "Tài khoản đang dùng",
+    description = "Who is logged in.",
+    responses((status = 200, description = "The account", body = AccountAnswer)),
+)]
+pub(super) fn me() {}
+
+#[utoipa::path(
+    get, path = "/api/v1/log", tag = "node", operation_id = "node_log",
+    summary = "Nhật ký của nút",
+    description = "The log: its length, root, signed checkpoint and feeds. For operators and auditors.",
+    responses((status = 200, description = "The log", body = LogAnswer)),
+)]
+pub(super) fn log() {}
+
+#[utoipa::path(
+    get, path = "/api/v1/link", tag = "node", operation_id = "node_link",
+    summary = "Đường truyền tới NDXP",
+    description = "Whether the exchange can be reached, and what is not level with it.",
+    responses((status = 200, description = "The link", body = LinkAnswer)),
+)]
+pub(super) fn link() {}
+
+#[utoipa::path(
+    get, path = "/api/v1/members", tag = "node", operation_id = "node_members",
+    summary = "Danh bạ thành viên",
+    description = "Everybody who takes part in the exchange.",
+    responses((status = 200, description = "The members", body = Vec<MemberAnswer>)),
+)]
+pub(super) fn members() {}
+
+#[utoipa::path(
+    post, path = "/api/v1/models/compare", tag = "node", operation_id = "node_compare",
+    summary = "So sánh mô hình đọc với bản dựng lại",
+    description = "Rebuilds every read model from nothing and compares. For operators and auditors.",
+    responses((status = 200, description = "One line a model", body = Vec<Comparison>)),
+)]
+pub(super) fn compare() {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use httt_node::{api, models};
+    use serde::Serialize;
+    use utoipa::PartialSchema;
+
+    use super::*;
+
+    fn assert_described<S: PartialSchema>(real: impl Serialize) {
+        let schema = serde_json::to_value(S::schema()).expect("schema");
+        let described: BTreeSet<&String> = schema["properties"].as_object().expect("object").keys().collect();
+        let real = serde_json::to_value(real).expect("JSON");
+        assert_eq!(described, real.as_object().expect("object").keys().collect());
+    }
+
+    #[test]
+    fn shapes_are_those_of_the_node() {
+        let text = String::new;
+        let account = || api::AccountAnswer { account: text(), roles: vec![], area: text() };
+        assert_described::<AccountAnswer>(account());
+        assert_described::<SessionAnswer>(api::SessionAnswer { token: text(), ends_at_ms: 0, account: account() });
+        assert_described::<LogAnswer>(api::LogAnswer {
+            member: text(),
+            log_id: text(),
+            entries: 0,
+            root: text(),
+            checkpoint: Default::default(),
+            key_fingerprint: text(),
+            feeds: vec![],
+        });
+        assert_described::<FeedAnswer>(api::FeedAnswer { feed: text(), sequence: 0, digest: text() });
+        assert_described::<LinkAnswer>(api::LinkAnswer { connected: false, behind: vec![], stopped: vec![] });
+        assert_described::<BehindAnswer>(api::BehindAnswer { feed: text(), here: 0, there: 0 });
+        assert_described::<MemberAnswer>(api::MemberAnswer {
+            code: text(),
+            name: text(),
+            kind: "province",
+            area: text(),
+            keys: vec![],
+            carriers: vec![],
+        });
+        assert_described::<Comparison>(models::Comparison {
+            model: "drafts",
+            position: 0,
+            live: text(),
+            rebuilt: text(),
+            equal: true,
+        });
+    }
+}
