@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::models::CentralModels;
 
 /// Least pause between two looks at the models: they also move for every status change of the nation.
-const LOOK_PAUSE: Duration = Duration::from_millis(200);
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// First pause after a failure; doubled with each further one.
 const RETRY_LEAST: Duration = Duration::from_secs(1);
 /// Longest pause between tries. A link that comes back ends it early.

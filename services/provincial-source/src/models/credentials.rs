@@ -1,0 +1,45 @@
+//! Secrets of devices, as digests.
+
+use std::collections::BTreeMap;
+
+use httt_domain::models::Fact;
+use httt_feed::Digest;
+use httt_wire::cluster::DeviceCredentialIssued;
+use serde::Serialize;
+
+use super::{is_local, read};
+
+/// Stream prefix of devices.
+pub(crate) const DEVICE_STREAM: &str = "device/";
+
+/// SHA-256 of each device's secret, hexadecimal, by IMEI; the one issued last counts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Credentials(BTreeMap<String, String>);
+
+impl Credentials {
+    /// The model's name.
+    pub const NAME: &'static str = "credentials";
+
+    /// SHA-256 of a device's secret, hexadecimal.
+    pub fn secret_sha256(&self, imei: &str) -> Option<&str> {
+        self.0.get(imei).map(String::as_str)
+    }
+
+    /// Devices that have one.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none has one.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn apply(&mut self, fact: &Fact<'_>) {
+        let Some(imei) = fact.stream.strip_prefix(DEVICE_STREAM).filter(|_| is_local(fact)) else { return };
+        let Some(issued) = read::<DeviceCredentialIssued>(fact).filter(|issued| issued.imei == imei) else { return };
+        if let Some(digest) = Digest::from_slice(&issued.secret_sha256) {
+            self.0.insert(issued.imei, digest.to_string());
+        }
+    }
+}
