@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use httt_feed::{AgencyCode, Digest, Directory, FeedId, Head, Lane, Refusal, VerifiedBatch};
+use httt_feed::{AgencyCode, Audience, Digest, Directory, FeedId, Head, Lane, Refusal, VerifiedBatch};
 use httt_wire::exchange::RefusalCode;
 
+use crate::evidence::two_stories;
 use crate::{MAX_CALL_BYTES, admit};
 
 /// What a [`Copier`] is told.
@@ -60,6 +61,8 @@ pub enum Input {
     HeadsFailed(u64),
     /// A call about this feed got no answer.
     CallFailed(FeedId),
+    /// The log says that this feed forked: it stands still until an operator decides.
+    Stopped(FeedId),
     /// Time passed.
     Tick,
 }
@@ -129,17 +132,29 @@ pub struct Settings {
     pub refusal_pause_ms: i64,
     /// Calls about bulk feeds under way at once; directory and emergency have their own.
     pub bulk_calls: usize,
+    /// Calls about urgent feeds under way at once.
+    pub urgent_calls: usize,
     /// Seed of the jitter.
     pub seed: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { backoff_first_ms: 200, backoff_most_ms: 5_000, refusal_pause_ms: 5_000, bulk_calls: 4, seed: 1 }
+        Self {
+            backoff_first_ms: 200,
+            backoff_most_ms: 5_000,
+            refusal_pause_ms: 5_000,
+            bulk_calls: 4,
+            urgent_calls: 64,
+            seed: 1,
+        }
     }
 }
 
-#[derive(Debug, Default)]
+/// Least bytes asked for in one call, however thin the link: an entry or a few.
+const MIN_CALL_BYTES: usize = 16 * 1024;
+
+#[derive(Debug)]
 struct Track {
     local: Option<Head>,
     remote: Option<Head>,
@@ -152,6 +167,25 @@ struct Track {
     awaits_directory: bool,
     /// Forked: an operator must decide.
     stopped: bool,
+    /// Calls that failed, one after the other.
+    failures: u32,
+    /// Asked for or sent in one call: halved when calls fail, since a thin link may not carry more in time.
+    call_bytes: usize,
+}
+
+impl Default for Track {
+    fn default() -> Self {
+        Self {
+            local: None,
+            remote: None,
+            busy: false,
+            paused_until: 0,
+            awaits_directory: false,
+            stopped: false,
+            failures: 0,
+            call_bytes: MAX_CALL_BYTES,
+        }
+    }
 }
 
 impl Track {
@@ -159,6 +193,13 @@ impl Track {
         if head.sequence > self.local_sequence() {
             self.local = Some(head);
         }
+    }
+
+    /// A call about it was answered.
+    fn answered(&mut self) {
+        self.busy = false;
+        self.failures = 0;
+        self.call_bytes = (self.call_bytes * 2).min(MAX_CALL_BYTES);
     }
 
     fn local_sequence(&self) -> u64 {
@@ -187,6 +228,8 @@ pub struct Copier {
     /// Whether the last call got through.
     connected: bool,
     heads_since: Option<(Vec<u8>, u64)>,
+    /// All heads are to be asked for at once: a call failed, and it must be known whether the link did.
+    probe: bool,
     failures: u32,
     next_attempt: i64,
     jitter: u64,
@@ -207,6 +250,7 @@ impl Copier {
             asked_all: true,
             connected: false,
             heads_since: None,
+            probe: false,
             failures: 0,
             next_attempt: 0,
         }
@@ -223,6 +267,14 @@ impl Copier {
             .iter()
             .map(|(feed, track)| (feed, track.local_sequence(), track.remote_sequence()))
             .filter(|(feed, local, remote)| remote > local || (local > remote && self.pushes(feed)))
+    }
+
+    /// Whether the peer was asked and holds nothing of this node's own feeds that this node lacks. A node restored from
+    /// a backup must not write before that: its words would contradict those it said already.
+    pub fn own_level(&self) -> bool {
+        let own = self.feeds.iter().filter(|(feed, _)| self.pushes(feed));
+        self.heads_since.is_some()
+            && own.into_iter().all(|(_, track)| track.remote_sequence() <= track.local_sequence())
     }
 
     /// Feeds that stand still because they forked.
@@ -253,12 +305,8 @@ impl Copier {
             Input::Stored { feed, result } => self.on_stored(now, feed, result),
             Input::Pushed { feed, head, refused } => self.on_pushed(now, feed, head, refused),
             Input::HeadsFailed(_) => self.on_failure(now),
-            Input::CallFailed(feed) => {
-                if let Some(track) = self.feeds.get_mut(&feed) {
-                    track.busy = false;
-                }
-                self.on_failure(now);
-            }
+            Input::CallFailed(feed) => self.on_call_failed(now, &feed),
+            Input::Stopped(feed) => self.feeds.entry(feed).or_default().stopped = true,
             Input::Tick => {}
         }
         self.plan(now);
@@ -278,7 +326,7 @@ impl Copier {
         self.connected = true;
         self.heads_since = Some((log_id, position));
         for (feed, head) in heads {
-            if feed.lane == Lane::Local {
+            if !self.concerns(&feed) {
                 continue;
             }
             let track = self.feeds.entry(feed).or_default();
@@ -289,18 +337,33 @@ impl Copier {
         }
     }
 
-    fn on_failure(&mut self, now: i64) {
-        if self.connected || self.next_attempt <= now {
-            self.failures = self.failures.saturating_add(1);
-            let pause = self
-                .settings
-                .backoff_first_ms
-                .saturating_mul(1 << self.failures.min(16).saturating_sub(1))
-                .min(self.settings.backoff_most_ms);
-            self.next_attempt = now + pause / 2 + self.random_below(pause / 2 + 1);
+    /// One feed's trouble pauses that feed; whether the link is down, a call for heads must show.
+    fn on_call_failed(&mut self, now: i64, feed: &FeedId) {
+        let pause = self.pause_after(self.feeds.get(feed).map_or(1, |track| track.failures + 1));
+        if let Some(track) = self.feeds.get_mut(feed) {
+            track.busy = false;
+            track.failures = track.failures.saturating_add(1);
+            track.call_bytes = (track.call_bytes / 2).max(MIN_CALL_BYTES);
+            track.paused_until = now + pause;
         }
+        if self.connected && !self.asked_all {
+            // The long-poll under way may hang on a dead link for as long as it may wait; it is given up.
+            self.heads_call = None;
+            self.probe = true;
+        }
+    }
+
+    /// How long to pause after so many failures, with jitter.
+    fn pause_after(&mut self, failures: u32) -> i64 {
+        let first = self.settings.backoff_first_ms;
+        let pause = first.saturating_mul(1 << failures.min(16).saturating_sub(1)).min(self.settings.backoff_most_ms);
+        pause / 2 + self.random_below(pause / 2 + 1)
+    }
+
+    fn on_failure(&mut self, now: i64) {
+        self.failures = self.failures.saturating_add(1);
+        self.next_attempt = now + self.pause_after(self.failures);
         self.connected = false;
-        // A call for heads may hang on a dead link for as long as it may wait; it is given up.
         self.heads_call = None;
     }
 
@@ -312,11 +375,24 @@ impl Copier {
         (self.jitter % limit.max(1) as u64) as i64
     }
 
+    /// Whether a feed that the peer shows can be for this node. Otherwise a carrier could name feeds without end.
+    fn concerns(&self, feed: &FeedId) -> bool {
+        let known = |member: &AgencyCode| self.directory.member(member).is_some();
+        let own = |member: &AgencyCode| self.pushes_for.contains(member);
+        match (feed.lane, &feed.audience) {
+            (Lane::Local, _) => false,
+            // Until the gateway is known only its directory can be asked for.
+            (Lane::Directory, _) => self.directory.gateway().is_none_or(|gateway| *gateway == feed.origin),
+            (_, Audience::All) => self.directory.gateway().is_none() || known(&feed.origin),
+            (_, Audience::One(audience)) => own(audience) || own(&feed.origin),
+        }
+    }
+
     fn on_entries(&mut self, now: i64, feed: FeedId, entries: &[Bytes], refused: Option<RefusalCode>) {
         let pause = now + self.settings.refusal_pause_ms;
         let directory_is_current = self.directory_is_current();
         let Some(track) = self.feeds.get_mut(&feed) else { return };
-        track.busy = false;
+        track.answered();
         if refused.is_some() || entries.is_empty() {
             // The peer showed a head and gives nothing: it lost its tail, or the right was withdrawn.
             track.paused_until = pause;
@@ -333,7 +409,7 @@ impl Copier {
                     track.awaits_directory = true;
                 }
                 refusal => {
-                    track.stopped = two_stories(&refusal);
+                    track.stopped |= two_stories(&refusal).is_some();
                     self.actions.push(Action::Alarm(Alarm { feed: feed.clone(), refusal, evidence: Some(bytes) }));
                 }
             }
@@ -361,7 +437,7 @@ impl Copier {
             Err(refusal) => {
                 track.paused_until = pause;
                 if let Some(refusal) = refusal {
-                    track.stopped = two_stories(&refusal);
+                    track.stopped |= two_stories(&refusal).is_some();
                     self.actions.push(Action::Alarm(Alarm { feed, refusal, evidence: None }));
                 }
             }
@@ -370,23 +446,28 @@ impl Copier {
 
     fn on_pushed(&mut self, now: i64, feed: FeedId, head: Option<Head>, refused: Option<(RefusalCode, u32)>) {
         let Some(track) = self.feeds.get_mut(&feed) else { return };
-        track.busy = false;
+        track.answered();
+        let before = track.remote;
         if head.is_some() {
             track.remote = head;
         }
-        if let Some((code, retry_after_ms)) = refused {
-            track.paused_until = now + self.settings.refusal_pause_ms.max(i64::from(retry_after_ms));
-            match code {
-                // The head that came with it says where to go on.
-                RefusalCode::Gap => track.paused_until = now,
-                // Only the peer's word so far: told, not believed. The other batch itself would stop the feed.
-                RefusalCode::Fork => {
-                    let sequence = track.remote_sequence();
-                    let refusal = Refusal::Fork { feed: feed.clone(), sequence };
-                    self.actions.push(Action::Alarm(Alarm { feed, refusal, evidence: None }));
+        let Some((code, retry_after_ms)) = refused else { return };
+        track.paused_until = now + self.settings.refusal_pause_ms.max(i64::from(retry_after_ms));
+        match code {
+            RefusalCode::Gap => {
+                // The head that came with it says where to go on; the same one again would be pushed for ever.
+                track.remote = head;
+                if head != before {
+                    track.paused_until = now;
                 }
-                _ => {}
             }
+            // Only the peer's word so far: told, not believed. The other batch itself would stop the feed.
+            RefusalCode::Fork | RefusalCode::BrokenChain => {
+                let sequence = track.remote_sequence();
+                let refusal = Refusal::Fork { feed: feed.clone(), sequence };
+                self.actions.push(Action::Alarm(Alarm { feed, refusal, evidence: None }));
+            }
+            _ => {}
         }
     }
 
@@ -398,18 +479,22 @@ impl Copier {
     fn plan(&mut self, now: i64) {
         if self.heads_call.is_none() && now >= self.next_attempt {
             let (log_id, after) = match &self.heads_since {
-                Some((log_id, after)) if self.connected => (log_id.clone(), *after),
+                Some((log_id, after)) if self.connected && !self.probe => (log_id.clone(), *after),
                 _ => (Vec::new(), 0),
             };
+            let wait = self.connected && !self.probe;
+            self.probe = false;
             self.heads_calls += 1;
             self.heads_call = Some(self.heads_calls);
             self.asked_all = after == 0;
-            self.actions.push(Action::AskHeads { call: self.heads_calls, log_id, after, wait: self.connected });
+            self.actions.push(Action::AskHeads { call: self.heads_calls, log_id, after, wait });
         }
         if !self.connected {
             return;
         }
-        let mut bulk = self.feeds.iter().filter(|(feed, track)| track.busy && is_bulk(feed.lane)).count();
+        let busy =
+            |bulk: bool| self.feeds.iter().filter(|(feed, track)| track.busy && is_bulk(feed.lane) == bulk).count();
+        let (mut bulk, mut urgent) = (busy(true), busy(false));
         let mut order: Vec<&FeedId> = self.feeds.keys().collect();
         order.sort_by_key(|feed| feed.lane);
         let mut started = Vec::new();
@@ -418,20 +503,24 @@ impl Copier {
             if track.busy || track.stopped || now < track.paused_until {
                 continue;
             }
-            if is_bulk(feed.lane) && bulk >= self.settings.bulk_calls {
+            let (calls, most) = match is_bulk(feed.lane) {
+                true => (&mut bulk, self.settings.bulk_calls),
+                false => (&mut urgent, self.settings.urgent_calls),
+            };
+            if *calls >= most {
                 continue;
             }
             let (local, remote) = (track.local_sequence(), track.remote_sequence());
             if remote > local || differ(track) {
                 // Where the heads differ at one sequence, that batch is asked for again: it is the evidence.
                 let local = if differ(track) { local - 1 } else { local };
-                started.push(Action::Ask { feed: feed.clone(), after: local, max_bytes: MAX_CALL_BYTES });
+                started.push(Action::Ask { feed: feed.clone(), after: local, max_bytes: track.call_bytes });
             } else if local > remote && self.pushes(feed) {
-                started.push(Action::Push { feed: feed.clone(), after: remote, max_bytes: MAX_CALL_BYTES });
+                started.push(Action::Push { feed: feed.clone(), after: remote, max_bytes: track.call_bytes });
             } else {
                 continue;
             }
-            bulk += usize::from(is_bulk(feed.lane));
+            *calls += 1;
         }
         for action in started {
             if let Action::Ask { feed, .. } | Action::Push { feed, .. } = &action
@@ -448,11 +537,6 @@ impl Copier {
 fn differ(track: &Track) -> bool {
     matches!((track.local, track.remote), (Some(local), Some(remote))
         if local.sequence == remote.sequence && local.digest != remote.digest)
-}
-
-/// Both are said of batches whose signature holds, so they prove that the origin signed two histories.
-fn two_stories(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::Fork { .. } | Refusal::BrokenChain { .. })
 }
 
 fn is_bulk(lane: Lane) -> bool {

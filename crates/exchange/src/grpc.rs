@@ -19,6 +19,8 @@ use crate::{MAX_MESSAGE_BYTES, MAX_WAIT_MS, Peer, PeerError, Service};
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a caller may take to show its certificate.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A peer that answers no ping within twice this is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Calls one connection may have under way; long-polls count.
@@ -62,7 +64,8 @@ pub async fn serve(
 ) -> Result<(), GrpcError> {
     let config = ServerTlsConfig::new()
         .identity(Identity::from_pem(&tls.certificate, &tls.key))
-        .client_ca_root(Certificate::from_pem(&tls.ca));
+        .client_ca_root(Certificate::from_pem(&tls.ca))
+        .timeout(HANDSHAKE_TIMEOUT);
     let server = ExchangeServer::new(GrpcService { service, identify })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -112,8 +115,8 @@ impl Exchange for GrpcService {
         &self,
         request: Request<wire::StatMediaRequest>,
     ) -> Result<Response<wire::StatMediaResponse>, Status> {
-        self.caller(&request)?;
-        Ok(Response::new(self.service.stat_media(request.into_inner()).await))
+        let caller = self.caller(&request)?;
+        Ok(Response::new(self.service.stat_media(&caller, request.into_inner()).await))
     }
 
     async fn read_media(
@@ -148,6 +151,10 @@ impl GrpcPeer {
     /// # Errors
     /// An address or certificates that make no sense.
     pub fn new(address: &str, server_name: &str, tls: &TlsIdentity) -> Result<Self, GrpcError> {
+        // tonic would speak in clear to such an address, whatever its TLS configuration.
+        if !address.starts_with("https://") {
+            return Err(GrpcError::Address(address.to_owned()));
+        }
         let config = ClientTlsConfig::new()
             .domain_name(server_name)
             .ca_certificate(Certificate::from_pem(&tls.ca))

@@ -12,6 +12,7 @@
 
 mod admit;
 mod copier;
+mod evidence;
 pub mod grpc;
 pub mod memory;
 mod peer;
@@ -27,7 +28,7 @@ pub use copier::{Action, Alarm, Copier, Input, Settings};
 pub use peer::{Media, MediaError, MediaStat, Peer, PeerError};
 pub use refusal::{refusal_from_wire, refusal_to_wire};
 pub use runner::{Link, LinkState, PushesFor, RunnerOptions, SpanOf, run};
-pub use service::{Receipts, Service, SharedDirectory};
+pub use service::{Receipts, Service, SharedDirectory, StoppedFeeds};
 
 /// Most bytes of entries asked for, sent or served in one call.
 pub const MAX_CALL_BYTES: usize = 1024 * 1024;

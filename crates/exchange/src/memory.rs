@@ -60,7 +60,7 @@ impl Peer for MemoryPeer {
 
     async fn stat_media(&self, request: wire::StatMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
         self.check()?;
-        Ok(self.service.stat_media(request).await)
+        Ok(self.service.stat_media(&self.caller, request).await)
     }
 
     async fn read_media(&self, request: wire::ReadMediaRequest) -> Result<wire::ReadMediaResponse, PeerError> {

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use httt_feed::Digest;
+use httt_feed::{AgencyCode, Digest};
 use httt_wire::exchange as wire;
 
 /// The call did not get through, or the peer would not talk to this caller. The protocol answers with back-off.
@@ -83,16 +83,18 @@ pub enum MediaError {
 
 /// Where a serving node keeps media files. `httt-node` has the one that keeps them in a folder.
 pub trait Media: Send + Sync + 'static {
-    /// How much of `digest` is held.
-    fn stat(&self, digest: Digest) -> BoxFuture<'_, Result<MediaStat, MediaError>>;
+    /// How much of `digest` is held: the whole file, or what `member` brought of it so far. Unfinished files belong to
+    /// who brings them, so that no member can spoil another's.
+    fn stat<'a>(&'a self, member: &'a AgencyCode, digest: Digest) -> BoxFuture<'a, Result<MediaStat, MediaError>>;
     /// Up to `max` bytes from `offset`, and the size of the whole file, which must be complete.
     fn read(&self, digest: Digest, offset: u64, max: usize) -> BoxFuture<'_, Result<(Bytes, u64), MediaError>>;
-    /// Continues the file at `offset`; verifies it when complete.
-    fn write(
-        &self,
+    /// Continues `member`'s file at `offset`; verifies it when complete.
+    fn write<'a>(
+        &'a self,
+        member: &'a AgencyCode,
         digest: Digest,
         size: u64,
         offset: u64,
         data: Bytes,
-    ) -> BoxFuture<'_, Result<MediaStat, MediaError>>;
+    ) -> BoxFuture<'a, Result<MediaStat, MediaError>>;
 }

@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use httt_feed::{AgencyCode, FeedId, Refusal, VerifiedBatch};
-use httt_log::{CommitError, Log, NewEvent, Transaction};
-use httt_wire::directory::TamperingSeen;
+use httt_feed::{AgencyCode, FeedId, Lane, VerifiedBatch};
+use httt_log::{CommitError, Log, Transaction};
 use httt_wire::exchange as wire;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument as _;
 
 use crate::copier::head_from_wire;
-use crate::service::{evidence_of, fork_events};
-use crate::{Action, Alarm, Copier, Input, MAX_WAIT_MS, Peer, Settings, SharedDirectory, refusal_from_wire};
+use crate::evidence::Evidence;
+use crate::{
+    Action, Copier, Input, MAX_ENTRIES_PER_PUSH, MAX_WAIT_MS, Peer, Settings, SharedDirectory, StoppedFeeds,
+    refusal_from_wire,
+};
 
 /// How often a copier hears that time passed.
 const TICK: Duration = Duration::from_millis(100);
@@ -28,6 +30,8 @@ pub struct LinkState {
     pub behind: Vec<(FeedId, u64, u64)>,
     /// Feeds that forked.
     pub stopped: Vec<FeedId>,
+    /// The peer was asked and holds nothing of this node's own feeds that this node lacks.
+    pub own_level: bool,
 }
 
 /// What the link is doing, for whoever shows it.
@@ -38,7 +42,7 @@ pub struct Link {
 
 impl Default for Link {
     fn default() -> Self {
-        let state = LinkState { connected: false, behind: Vec::new(), stopped: Vec::new() };
+        let state = LinkState { connected: false, behind: Vec::new(), stopped: Vec::new(), own_level: false };
         Self { state: Arc::new(watch::Sender::new(state)) }
     }
 }
@@ -65,6 +69,8 @@ pub struct RunnerOptions {
     pub settings: Settings,
     /// See [`SpanOf`].
     pub span_of: SpanOf,
+    /// Feeds that forked, shared with whatever else serves this log.
+    pub stopped: StoppedFeeds,
 }
 
 /// Copies between `log` and `peer` until `stop` turns true. What a peer sends that cannot be right is logged, kept as
@@ -93,6 +99,8 @@ struct Session<'a, P> {
     options: &'a RunnerOptions,
     copier: Copier,
     calls: JoinSet<Input>,
+    /// The call for heads under way; a new one replaces it.
+    heads_call: Option<AbortHandle>,
     began: Instant,
     heads_known: u64,
 }
@@ -108,12 +116,11 @@ impl<'a, P: Peer> Session<'a, P> {
         let known = directory.get();
         let copier = Copier::new((options.pushes_for)(&known), known, options.settings.clone());
         let (calls, began) = (JoinSet::new(), Instant::now());
-        Self { log, directory, peer, link, options, copier, calls, began, heads_known: 0 }
+        Self { log, directory, peer, link, options, copier, calls, heads_call: None, began, heads_known: 0 }
     }
 
     async fn run(mut self) {
         let mut length = self.log.watch();
-        let mut directory_changes = self.directory.watch();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.tell_local_heads(*length.borrow_and_update());
@@ -121,8 +128,10 @@ impl<'a, P: Peer> Session<'a, P> {
             let input = tokio::select! {
                 Some(done) = self.calls.join_next() => match done {
                     Ok(input) => input,
-                    // A call that panicked is a defect of ours; its feed stays busy, the others go on.
-                    Err(error) => { tracing::error!(%error, "a call of the exchange broke off"); continue }
+                    // A call for heads that was replaced.
+                    Err(error) if error.is_cancelled() => continue,
+                    // A defect of ours: better a service that stops and says so than a feed that stands still.
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
                 },
                 changed = length.changed() => {
                     if changed.is_err() { return }
@@ -130,13 +139,15 @@ impl<'a, P: Peer> Session<'a, P> {
                     self.tell_local_heads(now);
                     continue;
                 }
-                _ = directory_changes.changed() => {
-                    let directory = self.directory.get();
-                    self.copier.set_pushes_for((self.options.pushes_for)(&directory));
-                    Input::Directory(directory)
+                _ = tick.tick() => {
+                    self.options.stopped.list().into_iter().for_each(|feed| self.take(Input::Stopped(feed)));
+                    Input::Tick
                 }
-                _ = tick.tick() => Input::Tick,
             };
+            // What was stored may be what the next entries are verified by.
+            if matches!(&input, Input::Stored { feed, .. } if feed.lane == Lane::Directory) {
+                self.tell_directory();
+            }
             self.take(input);
             self.tell_state();
         }
@@ -146,8 +157,17 @@ impl<'a, P: Peer> Session<'a, P> {
         let since = self.heads_known;
         self.heads_known = length;
         for head in self.log.heads().into_iter().filter(|head| head.position >= since) {
+            if head.feed.lane == Lane::Directory {
+                self.tell_directory();
+            }
             self.take(Input::LocalHead(head.feed, head.head));
         }
+    }
+
+    fn tell_directory(&mut self) {
+        let directory = self.directory.get();
+        self.copier.set_pushes_for((self.options.pushes_for)(&directory));
+        self.take(Input::Directory(directory));
     }
 
     fn take(&mut self, input: Input) {
@@ -161,7 +181,8 @@ impl<'a, P: Peer> Session<'a, P> {
         self.link.state.send_if_modified(|state| {
             let behind = self.copier.behind().map(|(feed, local, remote)| (feed.clone(), local, remote)).collect();
             let stopped = self.copier.stopped().cloned().collect();
-            let now = LinkState { connected: self.copier.connected(), behind, stopped };
+            let own_level = self.copier.own_level();
+            let now = LinkState { connected: self.copier.connected(), behind, stopped, own_level };
             let changed = *state != now;
             if changed && state.connected != now.connected {
                 tracing::info!(peer = self.peer.name(), connected = now.connected, "link");
@@ -176,7 +197,7 @@ impl<'a, P: Peer> Session<'a, P> {
         match action {
             Action::AskHeads { call, log_id, after, wait } => {
                 let wait_ms = if wait { MAX_WAIT_MS } else { 0 };
-                self.calls.spawn(async move {
+                let spawned = self.calls.spawn(async move {
                     match peer.heads(wire::HeadsRequest { log_id, after, wait_ms }).await {
                         Ok(answer) => Input::Heads {
                             call,
@@ -190,6 +211,9 @@ impl<'a, P: Peer> Session<'a, P> {
                         }
                     }
                 });
+                if let Some(given_up) = self.heads_call.replace(spawned) {
+                    given_up.abort();
+                }
             }
             Action::Ask { feed, after, max_bytes } => {
                 self.calls.spawn(async move { ask(peer.as_ref(), feed, after, max_bytes).await });
@@ -198,12 +222,15 @@ impl<'a, P: Peer> Session<'a, P> {
                 self.calls.spawn(async move { push(peer.as_ref(), &log, feed, after, max_bytes).await });
             }
             Action::Store { feed, batches } => {
-                let span = (self.options.span_of)(&batches);
-                self.calls.spawn(async move { store(&log, feed, batches).await }.instrument(span));
+                let (span, stopped) = ((self.options.span_of)(&batches), self.options.stopped.clone());
+                self.calls.spawn(async move { store(&log, &stopped, feed, batches).await }.instrument(span));
             }
             Action::Alarm(alarm) => {
                 // Not a call: it answers nothing, and must outlive the session.
-                tokio::spawn(async move { keep_alarm(&log, peer.name(), alarm).await });
+                let stopped = self.options.stopped.clone();
+                tokio::spawn(async move {
+                    Evidence { log: &log, stopped: &stopped }.keep_alarm(peer.name(), alarm).await;
+                });
             }
         }
     }
@@ -228,7 +255,7 @@ async fn ask<P: Peer>(peer: &P, feed: FeedId, after: u64, max_bytes: usize) -> I
 
 async fn push<P: Peer>(peer: &P, log: &Log, feed: FeedId, after: u64, max_bytes: usize) -> Input {
     let entries: Vec<Bytes> = match log.read_feed(&feed, after, max_bytes) {
-        Ok(entries) => entries.into_iter().map(|entry| entry.bytes).collect(),
+        Ok(entries) => entries.into_iter().take(MAX_ENTRIES_PER_PUSH).map(|entry| entry.bytes).collect(),
         Err(error) => {
             tracing::error!(%feed, %error, "own entries cannot be read");
             return Input::CallFailed(feed);
@@ -250,7 +277,7 @@ async fn push<P: Peer>(peer: &P, log: &Log, feed: FeedId, after: u64, max_bytes:
     }
 }
 
-async fn store(log: &Log, feed: FeedId, batches: Vec<VerifiedBatch>) -> Input {
+async fn store(log: &Log, stopped: &StoppedFeeds, feed: FeedId, batches: Vec<VerifiedBatch>) -> Input {
     match log.commit(Transaction::copy(batches.clone())).await {
         Ok(committed) => {
             let head = committed.copied.last().map(|placed| placed.head);
@@ -258,45 +285,12 @@ async fn store(log: &Log, feed: FeedId, batches: Vec<VerifiedBatch>) -> Input {
             Input::Stored { feed, result: head.ok_or(None) }
         }
         Err(CommitError::Refused(refusal)) => {
-            if let Refusal::Fork { sequence, .. } = refusal
-                && let Some(other) = evidence_of(&batches, sequence)
-            {
-                keep_fork(log, &feed, sequence, &other).await;
-            }
+            Evidence { log, stopped }.keep_from(&feed, &refusal, &batches).await;
             Input::Stored { feed, result: Err(Some(refusal)) }
         }
         Err(error) => {
             tracing::error!(%feed, %error, "the log does not take copied batches");
             Input::Stored { feed, result: Err(None) }
         }
-    }
-}
-
-async fn keep_fork(log: &Log, feed: &FeedId, sequence: u64, other: &Bytes) {
-    let held = log.batch_digest(feed, sequence).ok().flatten();
-    if let Err(error) = log.commit(Transaction::append(fork_events(log, feed, sequence, held, other))).await {
-        tracing::error!(%feed, %error, "the evidence of a fork could not be kept");
-    }
-}
-
-async fn keep_alarm(log: &Log, peer: &str, alarm: Alarm) {
-    let Alarm { feed, refusal, evidence } = alarm;
-    tracing::error!(%feed, peer, %refusal, "what came cannot be right");
-    if let (Refusal::Fork { sequence, .. } | Refusal::BrokenChain { sequence, .. }, Some(other)) = (&refusal, &evidence)
-    {
-        keep_fork(log, &feed, *sequence, other).await;
-    }
-    let sequence = log.head(&feed).map_or(1, |head| head.sequence + 1);
-    let seen = TamperingSeen {
-        feed: feed.to_string(),
-        sequence,
-        peer: peer.to_owned(),
-        refusal: refusal.to_string(),
-        sha256: evidence.map(|bytes| httt_feed::Digest::of(&bytes).0.to_vec()).unwrap_or_default(),
-    };
-    let own = FeedId::local(log.origin());
-    let event = NewEvent::of(own.audience, own.lane, format!("tampering/{feed}"), &seen).with_actor("exchange");
-    if let Err(error) = log.commit(Transaction::append(vec![event])).await {
-        tracing::error!(%feed, %error, "an alarm could not be kept");
     }
 }

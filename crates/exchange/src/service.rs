@@ -1,56 +1,119 @@
 //! The serving side over a log: what gateway and adapter answer, whatever driver asks.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use httt_feed::{AgencyCode, Audience, Digest, Directory, FeedId, Lane, Refusal, VerifiedBatch};
-use httt_log::{CommitError, Log, NewEvent, Placed, Transaction};
-use httt_wire::directory::ForkSeen;
-use httt_wire::{Message as _, Name as _, exchange as wire, feed as feed_pb};
+use httt_feed::{AgencyCode, Audience, Digest, Directory, FeedId, Head, Lane, Refusal};
+use httt_log::{CommitError, Log, NewEvent, Placed, ReadError, Transaction};
+use httt_wire::{Message as _, exchange as wire};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::admit::Admission;
+use crate::evidence::{Evidence, derived_id};
 use crate::refusal::{not_found, refusal_to_wire, unavailable};
 use crate::{MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media, MediaError, admit};
 
-/// Largest part of a forked batch kept in one event.
-const EVIDENCE_PART_BYTES: usize = 32 * 1024;
+/// Batches of a push that are verified where they arrive; more go to a thread of their own.
+const VERIFIED_INLINE: usize = 16;
 
-/// The directory as folded from a log, shared between the parts of a node.
+/// The directory as folded from a log, shared between the parts of a node. It is folded when it is asked for, so that
+/// nobody ever verifies against an older directory than the log holds.
 #[derive(Debug, Clone)]
 pub struct SharedDirectory {
-    current: Arc<RwLock<Arc<Directory>>>,
-    version: Arc<watch::Sender<u64>>,
+    log: Log,
+    folded: Arc<RwLock<Folded>>,
+}
+
+#[derive(Debug)]
+struct Folded {
+    directory: Arc<Directory>,
+    /// Last sequence folded of each directory feed.
+    sequences: BTreeMap<FeedId, u64>,
 }
 
 impl SharedDirectory {
-    /// Starts from what is known without any log.
-    pub fn new(directory: Directory) -> Self {
-        Self { current: Arc::new(RwLock::new(Arc::new(directory))), version: Arc::new(watch::Sender::new(0)) }
+    /// Starts from what is known without any log, and folds what `log` holds.
+    pub fn new(log: Log, directory: Directory) -> Self {
+        let folded = Folded { directory: Arc::new(directory), sequences: BTreeMap::new() };
+        Self { log, folded: Arc::new(RwLock::new(folded)) }
     }
 
-    /// The directory now.
+    /// The directory with everything the log holds at this moment. If the log cannot be read it is the one before,
+    /// which refuses more, never less.
     pub fn get(&self) -> Arc<Directory> {
-        Arc::clone(&self.current.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
-    }
-
-    /// Folds one entry's events; readers of [`SharedDirectory::watch`] are told when it was a directory entry.
-    pub fn apply(&self, feed: &FeedId, events: &[feed_pb::Event]) {
-        if feed.lane != Lane::Directory {
-            return;
-        }
+        let feeds = self.feeds();
         {
-            let mut current = self.current.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-            Arc::make_mut(&mut current).apply(feed, events);
+            let folded = self.folded.read().unwrap_or_else(PoisonError::into_inner);
+            if feeds.iter().all(|(feed, sequence)| folded.sequences.get(feed) == Some(sequence)) {
+                return Arc::clone(&folded.directory);
+            }
         }
-        self.version.send_modify(|version| *version += 1);
+        let mut folded = self.folded.write().unwrap_or_else(PoisonError::into_inner);
+        for (feed, _) in feeds {
+            if let Err(error) = folded.catch_up(&self.log, &feed) {
+                tracing::error!(%feed, %error, "the directory cannot be read");
+            }
+        }
+        Arc::clone(&folded.directory)
     }
 
-    /// Changes whenever the directory did.
-    pub fn watch(&self) -> watch::Receiver<u64> {
-        self.version.subscribe()
+    /// Directory feeds held: the gateway's, once it is known.
+    fn feeds(&self) -> Vec<(FeedId, u64)> {
+        let gateway = {
+            let folded = self.folded.read().unwrap_or_else(PoisonError::into_inner);
+            folded.directory.gateway().cloned()
+        };
+        match gateway {
+            Some(gateway) => {
+                let feed = FeedId::new(gateway, Audience::All, Lane::Directory);
+                self.log.head(&feed).map(|head| (feed, head.sequence)).into_iter().collect()
+            }
+            None => self
+                .log
+                .heads()
+                .into_iter()
+                .filter(|head| head.feed.lane == Lane::Directory)
+                .map(|head| (head.feed, head.head.sequence))
+                .collect(),
+        }
+    }
+}
+
+impl Folded {
+    fn catch_up(&mut self, log: &Log, feed: &FeedId) -> Result<(), ReadError> {
+        loop {
+            let after = self.sequences.get(feed).copied().unwrap_or(0);
+            let entries = log.read_feed(feed, after, MAX_CALL_BYTES)?;
+            let Some(last) = entries.last() else { return Ok(()) };
+            let directory = Arc::make_mut(&mut self.directory);
+            entries.iter().for_each(|entry| directory.apply(feed, &entry.batch.events));
+            self.sequences.insert(feed.clone(), last.sequence);
+        }
+    }
+}
+
+/// Feeds that forked; nothing more is taken from them until an operator decides. Shared by all parts of a node, and
+/// told again from the log's `ForkSeen` events after a restart.
+#[derive(Debug, Clone, Default)]
+pub struct StoppedFeeds(Arc<RwLock<BTreeSet<FeedId>>>);
+
+impl StoppedFeeds {
+    /// Stops a feed.
+    pub fn stop(&self, feed: FeedId) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(feed);
+    }
+
+    /// Whether it is stopped.
+    pub fn contains(&self, feed: &FeedId) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(feed)
+    }
+
+    /// All of them.
+    pub fn list(&self) -> Vec<FeedId> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }
 
@@ -69,8 +132,7 @@ pub struct Service {
     directory: SharedDirectory,
     media: Arc<dyn Media>,
     receipts: Receipts,
-    /// Feeds that forked; nothing more is taken from them.
-    stopped: RwLock<BTreeSet<FeedId>>,
+    stopped: StoppedFeeds,
     closing: watch::Receiver<bool>,
 }
 
@@ -81,19 +143,10 @@ impl Service {
         directory: SharedDirectory,
         media: Arc<dyn Media>,
         receipts: Receipts,
+        stopped: StoppedFeeds,
         closing: watch::Receiver<bool>,
     ) -> Self {
-        Self { log, directory, media, receipts, stopped: RwLock::default(), closing }
-    }
-
-    /// Marks a feed as forked, as a replayed `ForkSeen` says.
-    pub fn stop_feed(&self, feed: FeedId) {
-        self.stopped.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(feed);
-    }
-
-    /// Feeds that forked.
-    pub fn stopped_feeds(&self) -> Vec<FeedId> {
-        self.stopped.read().unwrap_or_else(|poisoned| poisoned.into_inner()).iter().cloned().collect()
+        Self { log, directory, media, receipts, stopped, closing }
     }
 
     /// Heads that changed at or after `request.after` and that `caller` may read; waits for one if asked to.
@@ -108,9 +161,11 @@ impl Service {
             // Taken before the heads are read: what comes in between is told again, never missed.
             let position = *length.borrow_and_update();
             let directory = self.directory.get();
-            let heads: Vec<wire::Head> = self
-                .log
-                .heads()
+            let all = self.log.heads();
+            // A changed directory may have given rights: feeds that did not change are news then, too.
+            let rights_changed = all.iter().any(|head| head.feed.lane == Lane::Directory && head.position >= after);
+            let after = if rights_changed { 0 } else { after };
+            let heads: Vec<wire::Head> = all
                 .into_iter()
                 .filter(|head| head.position >= after && directory.may_read(caller, &head.feed).is_ok())
                 .map(|head| wire_head(&head.feed, head.head))
@@ -171,16 +226,16 @@ impl Service {
             return refused(&Refusal::TooLarge { what: "a push (in batches)", size, limit });
         }
         let head = self.log.head(&feed);
-        if self.stopped.read().unwrap_or_else(|poisoned| poisoned.into_inner()).contains(&feed) {
+        if self.stopped.contains(&feed) {
             let sequence = head.map_or(0, |head| head.sequence);
             return self.answer(&feed, vec![], Some(refusal_to_wire(&Refusal::Fork { feed: feed.clone(), sequence })));
         }
-        let admission = admit(&directory, &feed, head, &request.entries);
+        let admission = self.admit(directory, &feed, head, request.entries).await;
         if let Some((_, refusal)) = &admission.refused {
             tracing::warn!(%caller, %refusal, "push refused");
         }
-        if let Some((bytes, refusal @ Refusal::Fork { .. })) = &admission.refused {
-            self.keep_fork(&feed, refusal, bytes).await;
+        if let Some((bytes, refusal)) = &admission.refused {
+            self.evidence().keep(&feed, refusal, bytes).await;
         }
         let refusal = admission.refused.as_ref().map(|(_, refusal)| refusal_to_wire(refusal));
         if admission.batches.is_empty() {
@@ -197,11 +252,7 @@ impl Service {
                 self.answer(&feed, receipts, refusal)
             }
             Err(CommitError::Refused(refusal)) => {
-                if let Refusal::Fork { sequence, .. } = &refusal
-                    && let Some(other) = batches.iter().find(|batch| batch.sequence() == *sequence)
-                {
-                    self.keep_fork(&feed, &refusal, other.bytes()).await;
-                }
+                self.evidence().keep_from(&feed, &refusal, &batches).await;
                 self.answer(&feed, vec![], Some(refusal_to_wire(&refusal)))
             }
             Err(error) => {
@@ -229,32 +280,49 @@ impl Service {
         wire::Receipt::decode(event.event.data).ok()
     }
 
-    /// Both batches are kept: the one held is in the log, the other one becomes events. The feed stops.
-    async fn keep_fork(&self, feed: &FeedId, refusal: &Refusal, other: &Bytes) {
-        let Refusal::Fork { sequence, .. } = refusal else { return };
-        tracing::error!(%feed, sequence, "two batches hold one sequence; the feed stops here");
-        self.stop_feed(feed.clone());
-        let held = self.log.batch_digest(feed, *sequence).ok().flatten();
-        if let Err(error) =
-            self.log.commit(Transaction::append(fork_events(&self.log, feed, *sequence, held, other))).await
-        {
-            tracing::error!(%feed, %error, "the evidence of a fork could not be kept");
+    fn evidence(&self) -> Evidence<'_> {
+        Evidence { log: &self.log, stopped: &self.stopped }
+    }
+
+    /// Verifying a long push is work for a thread that may be busy.
+    async fn admit(
+        &self,
+        directory: Arc<Directory>,
+        feed: &FeedId,
+        head: Option<Head>,
+        entries: Vec<Bytes>,
+    ) -> Admission {
+        if entries.len() <= VERIFIED_INLINE {
+            return admit(&directory, feed, head, &entries);
         }
+        let feed = feed.clone();
+        tokio::task::spawn_blocking(move || admit(&directory, &feed, head, &entries)).await.unwrap_or_default()
     }
 
     /// How much of a media file is held.
-    pub async fn stat_media(&self, request: wire::StatMediaRequest) -> wire::StatMediaResponse {
+    pub async fn stat_media(&self, caller: &AgencyCode, request: wire::StatMediaRequest) -> wire::StatMediaResponse {
+        let refused = |refusal| wire::StatMediaResponse { refusal: Some(refusal), ..Default::default() };
+        if let Err(refusal) = self.member(caller) {
+            return refused(refusal);
+        }
         match media_digest(&request.sha256) {
-            Ok(digest) => stat_response(self.media.stat(digest).await),
-            Err(refusal) => wire::StatMediaResponse { refusal: Some(refusal), ..Default::default() },
+            Ok(digest) => stat_response(self.media.stat(caller, digest).await),
+            Err(refusal) => refused(refusal),
+        }
+    }
+
+    fn member(&self, caller: &AgencyCode) -> Result<(), wire::Refusal> {
+        match self.directory.get().member(caller) {
+            Some(_) => Ok(()),
+            None => Err(refusal_to_wire(&Refusal::NotAMember(caller.to_string()))),
         }
     }
 
     /// One range of a media file. Any member may read any media whose digest it knows: digests travel in feeds.
     pub async fn read_media(&self, caller: &AgencyCode, request: wire::ReadMediaRequest) -> wire::ReadMediaResponse {
         let refused = |refusal| wire::ReadMediaResponse { refusal: Some(refusal), ..Default::default() };
-        if self.directory.get().member(caller).is_none() {
-            return refused(refusal_to_wire(&Refusal::NotAMember(caller.to_string())));
+        if let Err(refusal) = self.member(caller) {
+            return refused(refusal);
         }
         let digest = match media_digest(&request.sha256) {
             Ok(digest) => digest,
@@ -270,15 +338,17 @@ impl Service {
     /// The next range of a media file.
     pub async fn write_media(&self, caller: &AgencyCode, request: wire::WriteMediaRequest) -> wire::StatMediaResponse {
         let refused = |refusal| wire::StatMediaResponse { refusal: Some(refusal), ..Default::default() };
-        if self.directory.get().member(caller).is_none() {
-            return refused(refusal_to_wire(&Refusal::NotAMember(caller.to_string())));
+        if let Err(refusal) = self.member(caller) {
+            return refused(refusal);
         }
         if request.data.len() > MAX_MEDIA_RANGE {
             let (size, limit) = (request.data.len(), MAX_MEDIA_RANGE);
             return refused(refusal_to_wire(&Refusal::TooLarge { what: "a range of media", size, limit }));
         }
         match media_digest(&request.sha256) {
-            Ok(digest) => stat_response(self.media.write(digest, request.size, request.offset, request.data).await),
+            Ok(digest) => {
+                stat_response(self.media.write(caller, digest, request.size, request.offset, request.data).await)
+            }
             Err(refusal) => refused(refusal),
         }
     }
@@ -318,13 +388,6 @@ fn stat_response(stat: Result<crate::MediaStat, MediaError>) -> wire::StatMediaR
     }
 }
 
-/// A UUID made from what it stands for, so that the same fact gets the same id wherever and whenever it is told.
-fn derived_id(parts: &[&[u8]]) -> Uuid {
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&Digest::of(&parts.concat()).0[..16]);
-    Uuid::new_v8(bytes)
-}
-
 fn receipt_id(feed: &FeedId, sequence: u64, digest: Digest) -> Uuid {
     derived_id(&[b"receipt\0", feed.to_string().as_bytes(), &sequence.to_be_bytes(), &digest.0])
 }
@@ -349,39 +412,4 @@ fn receipt_events(placed: &[Placed]) -> Vec<NewEvent> {
                 .with_actor("gateway")
         })
         .collect()
-}
-
-/// The events that keep the other batch of a fork.
-pub(crate) fn fork_events(
-    log: &Log,
-    feed: &FeedId,
-    sequence: u64,
-    held: Option<Digest>,
-    other: &Bytes,
-) -> Vec<NewEvent> {
-    let digest = Digest::of(other);
-    let parts = other.len().div_ceil(EVIDENCE_PART_BYTES);
-    other
-        .chunks(EVIDENCE_PART_BYTES)
-        .enumerate()
-        .map(|(part, bytes)| {
-            let seen = ForkSeen {
-                feed: feed.to_string(),
-                sequence,
-                held_digest: held.map(|digest| digest.0.to_vec()).unwrap_or_default(),
-                other_digest: digest.0.to_vec(),
-                part: part as u32,
-                parts: parts as u32,
-                other: bytes.to_vec(),
-            };
-            NewEvent::of(Audience::One(log.origin().clone()), Lane::Local, format!("fork/{feed}"), &seen)
-                .with_id(derived_id(&[ForkSeen::full_name().as_bytes(), &digest.0, &(part as u64).to_be_bytes()]))
-                .with_actor("exchange")
-        })
-        .collect()
-}
-
-/// Batches whose signature holds but which contradict the log: for the runner's evidence.
-pub(crate) fn evidence_of(batches: &[VerifiedBatch], sequence: u64) -> Option<Bytes> {
-    batches.iter().find(|batch| batch.sequence() == sequence).map(|batch| batch.bytes().clone())
 }

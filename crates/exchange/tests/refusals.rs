@@ -120,9 +120,6 @@ async fn each_wrong_push_has_its_own_refusal_and_changes_nothing() {
     let oversized = Bytes::from(vec![0; MAX_SEALED_BYTES + 1]);
     assert_eq!(world.push("H24", &report, vec![oversized]).await, Err(RefusalCode::TooLarge));
     assert_eq!(world.push("H24", &report, vec![Bytes::from_static(b"no batch")]).await, Err(RefusalCode::Malformed));
-    let other = seal("H24", &report, None, 9);
-    let unchained = seal("H24", &report, Some(&other.head()), 2);
-    assert_eq!(world.push("H24", &report, vec![unchained.bytes().clone()]).await, Err(RefusalCode::BrokenChain));
     let everybody = feed("H24→*/content");
     let loud = seal("H24", &everybody, None, 1);
     assert_eq!(world.push("H24", &everybody, vec![loud.bytes().clone()]).await, Err(RefusalCode::NoRight));
@@ -151,6 +148,21 @@ async fn a_fork_keeps_both_batches_and_stops_the_feed() {
     // Even what would follow is refused from now on.
     let second = seal("H24", &report, Some(&first.head()), 3);
     assert_eq!(world.push("H24", &report, vec![second.bytes().clone()]).await, Err(RefusalCode::Fork));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_another_history_is_a_fork_as_well() {
+    let world = World::new().await;
+    let report = feed("H24→TW/report");
+    let first = seal("H24", &report, None, 1);
+    let other = seal("H24", &report, None, 2);
+    world.push("H24", &report, vec![first.bytes().clone()]).await.expect("accepted");
+    let second = seal("H24", &report, Some(&other.head()), 3);
+    let request = wire::PushRequest { feed: Some(report.to_wire()), entries: vec![second.bytes().clone()] };
+    let refusal = world.peer("H24").push(request).await.expect("answers").refusal.expect("refused");
+    assert_eq!(refusal_from_wire(&refusal), RefusalCode::BrokenChain);
+    let honest = seal("H24", &report, Some(&first.head()), 4);
+    assert_eq!(world.push("H24", &report, vec![honest.bytes().clone()]).await, Err(RefusalCode::Fork));
 }
 
 #[tokio::test(flavor = "multi_thread")]

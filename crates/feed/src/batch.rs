@@ -29,6 +29,11 @@ fn pre_authentication_encoding(body: &[u8]) -> Vec<u8> {
     message
 }
 
+/// Digest of the body of an encoded `SealedBatch`, as `previous` of the next batch names it; `None`: it is none.
+pub fn body_digest(bytes: &Bytes) -> Option<Digest> {
+    pb::SealedBatch::decode(bytes.clone()).ok().map(|sealed| Digest::of(&sealed.body))
+}
+
 /// A batch whose bytes make sense but whose signature nobody has checked.
 #[derive(Debug, Clone)]
 pub struct UnverifiedBatch {

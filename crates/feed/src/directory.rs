@@ -135,12 +135,13 @@ impl Directory {
         }
     }
 
-    /// The directory is the gateway's, and only central source and gateway speak to everybody.
+    /// The directory is the gateway's; only central source and gateway speak to everybody; others speak to members.
     fn may_originate(&self, member: &Member, feed: &FeedId) -> Result<(), Refusal> {
         let allowed = match (feed.lane, &feed.audience) {
             (Lane::Directory, _) => member.kind == MemberKind::Gateway,
             (_, Audience::All) => matches!(member.kind, MemberKind::Gateway | MemberKind::Central),
-            _ => member.kind != MemberKind::Carrier,
+            // Else a member could open feeds without end, to audiences that are nobody.
+            (_, Audience::One(audience)) => member.kind != MemberKind::Carrier && self.members.contains_key(audience),
         };
         if allowed { Ok(()) } else { Err(Refusal::NoRight { member: member.code.clone(), feed: feed.clone() }) }
     }

@@ -220,6 +220,11 @@ impl Log {
         Subscription::new(Arc::clone(&self.shared), self.length.clone(), from)
     }
 
+    /// Why the log takes no more writes, if it does not: a failed fsync, or an index that failed while running.
+    pub fn poisoned(&self) -> Option<&str> {
+        self.shared.poisoned()
+    }
+
     /// RFC 6962 root over the first `size` entries.
     pub fn root(&self, size: u64) -> Result<Digest, ReadError> {
         self.shared.root(size)

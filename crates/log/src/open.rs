@@ -166,7 +166,7 @@ fn announce(dir: &Path, report: &OpenReport) {
         );
     }
     if let IndexState::Rebuilt { reason } = &report.index {
-        tracing::warn!(log = %dir.display(), reason, "the index was built anew from the chunks");
+        tracing::warn!(log = %dir.display(), reason, "the index was rebuilt from the chunks");
     }
     tracing::info!(log = %dir.display(), entries = report.entries, created = report.created, "log open");
 }
@@ -246,7 +246,7 @@ fn open_index(
     };
     if existed {
         let aside = move_aside(&path).map_err(OpenError::io("moving the index aside"))?;
-        tracing::warn!(reason, aside = ?aside, "the index is set aside and built anew");
+        tracing::warn!(reason, aside = ?aside, "the index is doubtful: it is set aside and rebuilt");
     }
     let index = SledIndex::open(&path, options.index_cache_bytes).map_err(|error| OpenError::Index(error.0))?;
     let state = if created { IndexState::Created } else { IndexState::Rebuilt { reason } };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use httt_feed::{FeedId, Head, Sealer};
 
@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     heads: RwLock<HashMap<FeedId, FeedHead>>,
     length: AtomicU64,
     checkpoint: RwLock<String>,
+    /// Why the log takes no more writes.
+    poison: OnceLock<String>,
     /// Held as long as anybody reads or writes. Last, so that the index is closed before the folder is free.
     _lock: File,
 }
@@ -42,6 +44,15 @@ pub(crate) struct SharedParts {
 }
 
 impl Shared {
+    pub(crate) fn poisoned(&self) -> Option<&str> {
+        self.poison.get().map(String::as_str)
+    }
+
+    pub(crate) fn set_poison(&self, reason: &str) {
+        // The first reason is the one that counts.
+        let _ = self.poison.set(reason.to_owned());
+    }
+
     pub(crate) fn new(parts: SharedParts) -> Self {
         Self {
             dir: parts.dir,
@@ -52,6 +63,7 @@ impl Shared {
             heads: RwLock::new(parts.heads.into_iter().map(|head| (head.feed.clone(), head)).collect()),
             length: AtomicU64::new(parts.length),
             checkpoint: RwLock::new(parts.checkpoint),
+            poison: OnceLock::new(),
             _lock: parts.lock,
         }
     }

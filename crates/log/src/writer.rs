@@ -240,6 +240,7 @@ impl Writer {
 
     fn set_poison(&mut self, reason: String) {
         tracing::error!(reason, "the log takes no more writes until it is opened anew");
+        self.shared.set_poison(&reason);
         self.poison = Some(reason);
         self.due = None;
     }

@@ -10,6 +10,8 @@ use axum::{Json as Answer, Router};
 use httt_domain::accounts::Action;
 use serde::{Deserialize, Serialize};
 
+use httt_feed::Lane;
+
 use crate::accounts::{Principal, bearer, require_session};
 use crate::config::HttpConfig;
 use crate::desk::{Desk, actor};
@@ -96,6 +98,19 @@ pub struct LinkAnswer {
     pub behind: Vec<BehindAnswer>,
     /// Feeds that forked and stand still.
     pub stopped: Vec<String>,
+    /// Own feeds of which the gateway has not receipted everything (yet): whoever carries may have dropped the rest.
+    pub unreceipted: Vec<UnreceiptedAnswer>,
+}
+
+/// One own feed ahead of its receipts.
+#[derive(Debug, Serialize)]
+pub struct UnreceiptedAnswer {
+    /// `H24→TW/report`
+    pub feed: String,
+    /// Last sequence here.
+    pub here: u64,
+    /// Last sequence the gateway gave a receipt for.
+    pub receipted: u64,
 }
 
 /// One feed that is not level with the peer's.
@@ -220,7 +235,19 @@ async fn link<S: ModelSet>(State(desk): State<Desk<S>>) -> Result<Answer<LinkAns
             .map(|(feed, here, there)| BehindAnswer { feed: feed.to_string(), here, there })
             .collect(),
         stopped: state.stopped.iter().map(ToString::to_string).collect(),
+        unreceipted: unreceipted(&desk),
     }))
+}
+
+fn unreceipted<S: ModelSet>(desk: &Desk<S>) -> Vec<UnreceiptedAnswer> {
+    let own = desk.node.log.heads().into_iter();
+    let own = own.filter(|head| head.feed.origin == desk.node.code && head.feed.lane != Lane::Local);
+    own.filter_map(|head| {
+        let receipted = desk.models.read(|models| models.receipted().map(|model| model.of(&head.feed)))?;
+        let here = head.head.sequence;
+        (receipted < here).then(|| UnreceiptedAnswer { feed: head.feed.to_string(), here, receipted })
+    })
+    .collect()
 }
 
 async fn members<S: ModelSet>(State(desk): State<Desk<S>>) -> Answer<Vec<MemberAnswer>> {

@@ -5,19 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use httt_feed::{AgencyCode, Audience, Directory, Fingerprint, KeyError, Lane, Sealer, SigningKey};
-use httt_log::{CommitError, Log, NewEvent, OpenError, Options, ReadError, SystemClock, Transaction};
+use httt_log::{CommitError, Log, NewEvent, OpenError, Options, SystemClock, Transaction};
 use httt_wire::directory::LogOpened;
 use serde::Deserialize;
 
-use httt_exchange::SharedDirectory;
+use httt_exchange::{SharedDirectory, StoppedFeeds};
 
 use crate::config::ConfigPath;
+use crate::http::Readiness;
 use crate::media::{MediaStore, MediaStoreError};
 use crate::service::STOP_DEADLINE;
 use crate::shutdown::Shutdown;
 
-/// Most bytes read at once while replaying the directory.
-const REPLAY_BYTES: usize = 1024 * 1024;
+/// How often the log is asked whether it still writes.
+const HEALTH_LOOK: Duration = Duration::from_millis(500);
+/// Largest chunk that can be configured, MiB.
+const MAX_CHUNK_MIB: u64 = 4_096;
 /// Largest media file a node keeps: an hour of good audio, some minutes of video.
 const DEFAULT_MAX_MEDIA_BYTES: u64 = 256 * 1024 * 1024;
 /// Largest signing key file.
@@ -85,15 +88,21 @@ pub enum NodeError {
     /// The log.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Reading the log back.
-    #[error(transparent)]
-    Read(#[from] ReadError),
     /// Writing the log's first event.
     #[error(transparent)]
     Commit(#[from] CommitError),
     /// The media folder.
     #[error(transparent)]
     Media(#[from] MediaStoreError),
+}
+
+/// Whose directory a node believes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// The one of the configured fingerprint.
+    Configured,
+    /// Its own: the gateway.
+    Own,
 }
 
 /// An open node.
@@ -105,6 +114,8 @@ pub struct Node {
     pub log: Log,
     /// The directory folded from it.
     pub directory: SharedDirectory,
+    /// Feeds that forked.
+    pub stopped: StoppedFeeds,
     /// Its media files.
     pub media: Arc<MediaStore>,
     /// Its key's fingerprint.
@@ -116,18 +127,24 @@ impl Node {
     ///
     /// # Errors
     /// Anything that makes it unwise to start; the message says what to do.
-    pub async fn open(config: &NodeConfig, software: &str) -> Result<Self, NodeError> {
+    pub async fn open(config: &NodeConfig, trust: Trust, software: &str) -> Result<Self, NodeError> {
         let code = AgencyCode::new(&config.member)
             .map_err(|error| NodeError::Config { field: "member", cause: error.to_string() })?;
         let key = read_key(&config.signing_key)?;
         let public = key.public().clone();
-        let trusted: Fingerprint = match &config.gateway_fingerprint {
-            Some(text) => text.parse().map_err(|_| NodeError::Config {
-                field: "gateway_fingerprint",
-                cause: "it is not 64 hexadecimal digits".to_owned(),
-            })?,
-            None => public.fingerprint(),
+        let wrong = |field, cause: &str| NodeError::Config { field, cause: cause.to_owned() };
+        let trusted: Fingerprint = match (&config.gateway_fingerprint, trust) {
+            (Some(text), Trust::Configured) => {
+                text.parse().map_err(|_| wrong("gateway_fingerprint", "it is not 64 hexadecimal digits"))?
+            }
+            (None, Trust::Own) => public.fingerprint(),
+            // Its own key would never verify anybody's directory, and nothing would say so.
+            (None, Trust::Configured) => return Err(wrong("gateway_fingerprint", "it is missing")),
+            (Some(_), Trust::Own) => return Err(wrong("gateway_fingerprint", "the gateway trusts its own key")),
         };
+        if !(1..=MAX_CHUNK_MIB).contains(&config.chunk_mib) {
+            return Err(wrong("chunk_mib", "1 to 4096"));
+        }
         let options = Options {
             chunk_bytes: config.chunk_mib * 1024 * 1024,
             index_cache_bytes: config.index_cache_mib * 1024 * 1024,
@@ -153,22 +170,29 @@ impl Node {
             let event = NewEvent::of(Audience::One(code.clone()), Lane::Local, "log", &opened).with_actor(software);
             log.commit(Transaction::append(vec![event])).await?;
         }
-        let directory = SharedDirectory::new(Directory::trusting(trusted).knowing_own(code.clone(), public.clone()));
-        // What is committed while the feeds are read is folded twice, which changes nothing.
-        let follow_from = log.len();
-        replay_directory(&log, &directory)?;
-        tokio::spawn(follow_directory(log.clone(), directory.clone(), follow_from));
+        let known = Directory::trusting(trusted).knowing_own(code.clone(), public.clone());
+        let directory = SharedDirectory::new(log.clone(), known);
         let media = Arc::new(MediaStore::open(config.data_dir.join("media"), config.max_media_bytes)?);
-        Ok(Self { code, log, directory, media, fingerprint: public.fingerprint() })
+        Ok(Self { code, log, directory, stopped: StoppedFeeds::default(), media, fingerprint: public.fingerprint() })
     }
 
-    /// The directory with everything the log holds at this moment.
-    ///
-    /// # Errors
-    /// The log cannot be read.
-    pub fn current_directory(&self) -> Result<Arc<Directory>, ReadError> {
-        replay_directory(&self.log, &self.directory)?;
-        Ok(self.directory.get())
+    /// Puts the log on the board of `/readyz` until `shutdown`: a node that cannot write is not ready.
+    pub fn report_to(&self, readiness: &Readiness, shutdown: &Shutdown) {
+        let (part, log, stop) = (readiness.register("log"), self.log.clone(), shutdown.cancelled());
+        part.ready();
+        tokio::spawn(async move {
+            let watch = async {
+                while log.poisoned().is_none() {
+                    tokio::time::sleep(HEALTH_LOOK).await;
+                }
+                part.not_ready(log.poisoned().unwrap_or_default());
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = watch => {}
+                () = stop => {}
+            }
+        });
     }
 
     /// Waits for the parts to end and closes the log: the last thing a service does.
@@ -190,32 +214,4 @@ fn read_key(path: &Path) -> Result<SigningKey, NodeError> {
     }
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     SigningKey::from_pem(&text).map_err(|error: KeyError| wrong(error.to_string()))
-}
-
-fn replay_directory(log: &Log, directory: &SharedDirectory) -> Result<(), ReadError> {
-    for head in log.heads().into_iter().filter(|head| head.feed.lane == Lane::Directory) {
-        let mut after = 0;
-        loop {
-            let entries = log.read_feed(&head.feed, after, REPLAY_BYTES)?;
-            let Some(last) = entries.last() else { break };
-            after = last.sequence;
-            entries.iter().for_each(|entry| directory.apply(&entry.feed, &entry.batch.events));
-        }
-    }
-    Ok(())
-}
-
-async fn follow_directory(log: Log, directory: SharedDirectory, from: u64) {
-    let mut entries = log.subscribe(from);
-    drop(log);
-    loop {
-        match entries.next().await {
-            Ok(entry) => directory.apply(&entry.feed, &entry.batch.events),
-            Err(ReadError::Closed) => return,
-            Err(error) => {
-                tracing::error!(%error, "the directory is no longer followed");
-                return;
-            }
-        }
-    }
 }

@@ -80,7 +80,9 @@ pub fn actor(principal: &Principal, action: Action) -> Result<Actor<'_>, ApiErro
 /// of things does not allow it, otherwise 422 with each mistake's code, field, and text in both languages.
 pub fn refusals(refusals: &Refusals) -> ApiError {
     let status = match refusals.iter().next() {
-        Some(Refusal::NotAllowed { .. } | Refusal::OwnWork | Refusal::StepUpNeeded) => StatusCode::FORBIDDEN,
+        Some(Refusal::NotAllowed { .. } | Refusal::AreaOutside { .. } | Refusal::OwnWork | Refusal::StepUpNeeded) => {
+            StatusCode::FORBIDDEN
+        }
         Some(Refusal::WrongState { .. } | Refusal::ScheduleCancelled) => StatusCode::CONFLICT,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     };

@@ -15,6 +15,7 @@
 //! | [`assembly`] | a node: log, directory and media opened together |
 //! | [`models`] | read models: kept live, compared with their rebuild |
 //! | [`traffic`] | the read models every node can keep |
+//! | [`carrier`] | those of a node that only carries |
 //! | [`upstream`] | the way up: peer, copier, media |
 //! | [`desk`] | people's commands: who may, what is appended, how a refusal reads |
 //! | [`api`] | what every node answers over HTTP |
@@ -25,6 +26,7 @@
 pub mod accounts;
 pub mod api;
 pub mod assembly;
+pub mod carrier;
 pub mod client;
 pub mod clock;
 pub mod config;

@@ -1,6 +1,7 @@
 //! Read models: folds of the log, kept live, and compared with themselves rebuilt from nothing.
 
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use httt_domain::models::Fact;
 use httt_feed::Digest;
@@ -8,8 +9,14 @@ use httt_log::{Entry, Log, ReadError};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::traffic::Receipted;
+
 /// Entries folded between two looks at the clock while catching up.
 const ENTRIES_AT_ONCE: usize = 1_024;
+/// Pause after the log could not be read.
+const READ_PAUSE: Duration = Duration::from_secs(1);
+/// Longest that [`Models::reached`] waits.
+const REACH_LIMIT: Duration = Duration::from_secs(10);
 /// Bytes read at once while catching up.
 const BYTES_AT_ONCE: usize = 4 * 1024 * 1024;
 
@@ -19,6 +26,10 @@ pub trait ModelSet: Default + Send + Sync + 'static {
     fn apply(&mut self, fact: &Fact<'_>);
     /// Each model's name and the digest of its canonical form, see [`digest_of`].
     fn digests(&self) -> Vec<(&'static str, Digest)>;
+    /// The model of receipts, where the node keeps one: nodes that originate feeds do.
+    fn receipted(&self) -> Option<&Receipted> {
+        None
+    }
 }
 
 /// SHA-256 over the model as JSON. Models keep their parts in ordered maps, so equal models have equal bytes.
@@ -115,9 +126,10 @@ impl<S: ModelSet> Models<S> {
                         known.send_replace(folded.position);
                     }
                     Err(ReadError::Closed) => return,
+                    // Too many open files, say: what is not folded now is folded later, never left out.
                     Err(error) => {
-                        tracing::error!(%error, "read models no longer follow the log");
-                        return;
+                        tracing::error!(%error, "read models cannot follow the log; trying again");
+                        tokio::time::sleep(READ_PAUSE).await;
                     }
                 }
             }
@@ -137,8 +149,12 @@ impl<S: ModelSet> Models<S> {
 
     /// Waits until the models have folded `entries` entries, so that who wrote can read what it wrote.
     pub async fn reached(&self, entries: u64) {
-        // An error means that folding ended; the reader then sees what there is.
-        let _ = self.position.clone().wait_for(|position| *position >= entries).await;
+        // When folding ended or stands still, the reader sees what there is.
+        let mut position = self.position.clone();
+        let reached = position.wait_for(|position| *position >= entries);
+        if tokio::time::timeout(REACH_LIMIT, reached).await.is_err() {
+            tracing::warn!(entries, "read models are behind the log");
+        }
     }
 
     /// Rebuilds the models from nothing up to where the live ones stand and compares their digests.

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use httt_domain::models::{Fact, ReadModel};
-use httt_feed::{AgencyCode, Audience, Digest, FeedId, Lane};
+use httt_feed::{AgencyCode, Audience, FeedId, Lane};
 use httt_wire::Message as _;
 use httt_wire::Name as _;
 use httt_wire::directory::ForkSeen;
+use httt_wire::exchange::Receipt;
 use serde::Serialize;
-
-use crate::models::{ModelSet, digest_of};
 
 /// What one feed carried so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -82,22 +81,71 @@ impl ReadModel for Forks {
     }
 }
 
-/// What a node that only carries knows: gateway and adapter.
-#[derive(Debug, Default)]
-pub struct CarrierModels {
-    /// By feed.
-    pub traffic: Traffic,
-    /// Standing still.
-    pub forks: Forks,
+/// How far the gateway has receipted feeds: by feed, the last sequence it says it holds. A carrier that takes what is
+/// pushed and drops it cannot make these.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Receipted {
+    /// Whose receipts count: the writer of the directory, which only the gateway can be.
+    gateway: Option<String>,
+    feeds: BTreeMap<String, u64>,
 }
 
-impl ModelSet for CarrierModels {
+impl Receipted {
+    /// The last sequence receipted of `feed`; 0 for none.
+    pub fn of(&self, feed: &FeedId) -> u64 {
+        self.feeds.get(&feed.to_string()).copied().unwrap_or(0)
+    }
+}
+
+impl ReadModel for Receipted {
+    const NAME: &'static str = "receipted";
+
     fn apply(&mut self, fact: &Fact<'_>) {
-        self.traffic.apply(fact);
-        self.forks.apply(fact);
+        if self.gateway.is_none() && Lane::from_wire(fact.lane) == Some(Lane::Directory) {
+            self.gateway = Some(fact.origin.to_owned());
+        }
+        if fact.kind == Receipt::full_name()
+            && self.gateway.as_deref() == Some(fact.origin)
+            && let Ok(receipt) = Receipt::decode(fact.data)
+            && let Some(Ok(feed)) = receipt.feed.as_ref().map(FeedId::from_wire)
+        {
+            let known = self.feeds.entry(feed.to_string()).or_default();
+            *known = receipt.sequence.max(*known);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fact<'a>(origin: &'a str, lane: Lane, kind: &'a str, data: &'a [u8]) -> Fact<'a> {
+        Fact {
+            origin,
+            audience: "*",
+            lane: lane.to_wire(),
+            sequence: 1,
+            stream: "s",
+            version: 1,
+            kind,
+            occurred_at_ms: 0,
+            actor: "",
+            data,
+        }
     }
 
-    fn digests(&self) -> Vec<(&'static str, Digest)> {
-        vec![(Traffic::NAME, digest_of(&self.traffic)), (Forks::NAME, digest_of(&self.forks))]
+    #[test]
+    fn only_the_gateways_receipts_count() {
+        let feed: FeedId = "H24→TW/report".parse().expect("feed");
+        let receipt = |sequence| Receipt { feed: Some(feed.to_wire()), sequence, ..Default::default() }.encode_to_vec();
+        let kind = Receipt::full_name();
+        let mut receipted = Receipted::default();
+        receipted.apply(&fact("NDXP", Lane::Directory, "any", &[]));
+        receipted.apply(&fact("TW", Lane::Report, &kind, &receipt(9)));
+        assert_eq!(receipted.of(&feed), 0, "anybody could say so");
+        receipted.apply(&fact("NDXP", Lane::Report, &kind, &receipt(3)));
+        receipted.apply(&fact("NDXP", Lane::Report, &kind, &receipt(2)));
+        receipted.apply(&fact("NDXP", Lane::Report, &kind, b"rubbish"));
+        assert_eq!(receipted.of(&feed), 3);
     }
 }

@@ -38,6 +38,9 @@ pub struct UpstreamConfig {
     pub client_id: Option<String>,
     /// REST only: the client secret, from a file or the environment.
     pub client_secret: Option<Secret>,
+    /// How long a starting node waits for the peer, to take back what it said before a backup was restored, ms.
+    #[serde(default = "default_start_alone_after_ms")]
+    pub start_alone_after_ms: u64,
 }
 
 /// How the way up is spoken.
@@ -48,6 +51,10 @@ pub enum UpstreamKind {
     Grpc,
     /// REST over TLS with OAuth2.
     Rest,
+}
+
+fn default_start_alone_after_ms() -> u64 {
+    10_000
 }
 
 fn default_server_name() -> String {
@@ -118,6 +125,7 @@ pub struct Upstream {
     peer: Arc<AnyPeer>,
     link: Link,
     media: Arc<MediaStore>,
+    start_alone_after: Duration,
 }
 
 impl Upstream {
@@ -135,16 +143,30 @@ impl Upstream {
                 let id = config.client_id.as_deref().ok_or(UpstreamError::Config("client_id is missing"))?;
                 let secret = config.client_secret.as_ref().ok_or(UpstreamError::Config("client_secret is missing"))?;
                 let secret = secret.read().map_err(|error| UpstreamError::Secret(error.to_string()))?;
-                let client = HttpClient::new(tls::client_config(tls)?);
-                AnyPeer::Rest(Box::new(RestPeer::new(&config.address, id, secret.expose(), http_send(client))))
+                // A client has its own connections.
+                let send = || Ok::<_, UpstreamError>(http_send(HttpClient::new(tls::client_config(tls)?)));
+                AnyPeer::Rest(Box::new(RestPeer::new(&config.address, id, secret.expose(), send()?, send()?)))
             }
         };
-        Ok(Self { peer: Arc::new(peer), link: Link::default(), media: Arc::clone(&node.media) })
+        let start_alone_after = Duration::from_millis(config.start_alone_after_ms);
+        Ok(Self { peer: Arc::new(peer), link: Link::default(), media: Arc::clone(&node.media), start_alone_after })
     }
 
     /// The link's state.
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// Waits until the peer was asked whether it holds more of this node's own feeds than the node does, and until that
+    /// is taken back: a node restored from a backup must not contradict what it said already. If the peer cannot be
+    /// asked within `start_alone_after_ms`, the node works on without it, and says so.
+    pub async fn level(&self) {
+        let mut link = self.link.watch();
+        let level = link.wait_for(|link| link.own_level);
+        if tokio::time::timeout(self.start_alone_after, level).await.is_err() {
+            let waited = self.start_alone_after;
+            tracing::warn!(?waited, "the exchange could not be asked for own entries; starting without it");
+        }
     }
 
     /// Copies until `stop` turns true. `pushes_for` says whose feeds this node pushes there.
@@ -160,6 +182,7 @@ impl Upstream {
             pushes_for: Arc::new(pushes_for),
             settings: Settings { seed, ..Settings::default() },
             span_of: Arc::new(append_span),
+            stopped: node.stopped.clone(),
         };
         httt_exchange::run(node.log, node.directory, self.peer, self.link, options, stop).await;
     }

@@ -8,9 +8,11 @@ mod changes;
 mod config;
 mod extract;
 mod models;
+mod reach;
 mod reactor;
 mod routes;
 mod scope;
+mod visible;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,7 +21,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use httt_node::api;
-use httt_node::assembly::Node;
+use httt_node::assembly::{Node, Trust};
 use httt_node::desk::{Desk, open_accounts};
 use httt_node::http::Readiness;
 use httt_node::models::Models;
@@ -77,8 +79,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
 /// # Errors
 /// Whatever keeps it from starting.
 pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
-    let node = Node::open(&config.node, concat!("central-source ", env!("CARGO_PKG_VERSION"))).await?;
+    let node =
+        Node::open(&config.node, Trust::Configured, concat!("central-source ", env!("CARGO_PKG_VERSION"))).await?;
+    let readiness = Readiness::new();
+    node.report_to(&readiness, shutdown);
     let models = Models::<CentralModels>::start(&node.log).await?;
+    models.read(|models| models.forks.feeds()).into_iter().for_each(|feed| node.stopped.stop(feed));
     let upstream = Upstream::new(&config.upstream, &config.tls, &node)?;
     let accounts = open_accounts(&config.accounts)?;
 
@@ -87,6 +93,7 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
         link.run(copying, move |_| vec![own.clone()], stop).await;
         Ok::<_, Infallible>(())
     });
+    upstream.level().await;
     let sender = MediaSender::new(node.code.clone(), models.clone(), upstream.clone());
     let stop = shutdown.watch();
     shutdown.spawn("media", async move {
@@ -99,7 +106,7 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
     let desk = Desk { node: node.clone(), models, accounts, upstream: Some(upstream) };
     let listeners = Arc::new(Semaphore::new(MAX_LISTENERS));
     let central = Central { desk, changes, listeners, shutdown: shutdown.clone() };
-    let http = api::serve(&config.http, routes::router(&central), &Readiness::new(), shutdown).await?;
+    let http = api::serve(&config.http, routes::router(&central), &readiness, shutdown).await?;
     Ok(Running { http, node })
 }
 

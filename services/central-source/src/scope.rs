@@ -5,7 +5,6 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use httt_domain::accounts::Action;
 use httt_domain::area::{Areas, Level, NATION};
-use httt_domain::bulletin::Content;
 use httt_domain::refusal::{Field, NamedArea, Refusal};
 use httt_node::accounts::Principal;
 use httt_node::desk::actor;
@@ -57,14 +56,6 @@ impl Reader {
     /// Whether the area lies in the account's own.
     pub(crate) fn sees(&self, area: &str) -> bool {
         areas().covers(&self.0.area, area)
-    }
-
-    /// Whether a bulletin is for the account's area, a part of it, or an area around it.
-    pub(crate) fn concerns(&self, content: &Content) -> bool {
-        let own = self.0.area.as_str();
-        Areas::is_nation(own)
-            || content.target_areas.is_empty()
-            || content.target_areas.iter().any(|target| areas().covers(target, own) || areas().covers(own, target))
     }
 }
 

@@ -15,7 +15,8 @@ use anyhow::{Context as _, Result};
 use axum::Router;
 use httt_feed::{AgencyCode, Digest};
 use httt_node::api;
-use httt_node::assembly::Node;
+use httt_node::assembly::{Node, Trust};
+use httt_node::carrier::CarrierModels;
 use httt_node::desk::{Desk, open_accounts};
 use httt_node::exchange::rest::{ClientId, OAuthClients, router};
 use httt_node::exchange::{Receipts, Service};
@@ -24,7 +25,6 @@ use httt_node::models::Models;
 use httt_node::program::ServiceArgs;
 use httt_node::service::announce_ready;
 use httt_node::shutdown::Shutdown;
-use httt_node::traffic::CarrierModels;
 use httt_node::upstream::Upstream;
 
 pub use config::{ClientConfig, Config};
@@ -51,16 +51,26 @@ pub fn main(args: Args) -> ExitCode {
 /// # Errors
 /// Whatever keeps it from starting, or ends it.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
-    let node = Node::open(&config.node, concat!("lgsp-adapter ", env!("CARGO_PKG_VERSION"))).await?;
+    let node = Node::open(&config.node, Trust::Configured, concat!("lgsp-adapter ", env!("CARGO_PKG_VERSION"))).await?;
+    if config.http.tls.is_none() && !config.http.listen.ip().is_loopback() {
+        anyhow::bail!("[http] tls is missing: OAuth2 secrets would travel in clear to {}", config.http.listen);
+    }
     let readiness = Readiness::new();
+    node.report_to(&readiness, &shutdown);
     let models = Models::<CarrierModels>::start(&node.log).await?;
     let upstream = Upstream::new(&config.upstream, &config.tls, &node)?;
     let link = upstream.clone();
 
     let media = Arc::new(ThroughMedia::new(node.media.clone(), upstream.clone()));
-    let service =
-        Arc::new(Service::new(node.log.clone(), node.directory.clone(), media, Receipts::None, shutdown.watch()));
-    models.read(|models| models.forks.feeds()).into_iter().for_each(|feed| service.stop_feed(feed));
+    let service = Arc::new(Service::new(
+        node.log.clone(),
+        node.directory.clone(),
+        media,
+        Receipts::None,
+        node.stopped.clone(),
+        shutdown.watch(),
+    ));
+    models.read(|models| models.forks.feeds()).into_iter().for_each(|feed| node.stopped.stop(feed));
 
     // What members sealed goes up; this node itself says nothing to others.
     let own = node.code.clone();

@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use axum::Router;
-use httt_feed::Directory;
 use httt_log::Transaction;
-use httt_node::assembly::Node;
+use httt_node::assembly::{Node, Trust};
+use httt_node::carrier::CarrierModels;
 use httt_node::desk::{Desk, open_accounts};
 use httt_node::exchange::{Receipts, Service, grpc};
 use httt_node::http::Readiness;
@@ -23,7 +23,6 @@ use httt_node::models::Models;
 use httt_node::program::ServiceArgs;
 use httt_node::service::announce_ready;
 use httt_node::shutdown::Shutdown;
-use httt_node::traffic::CarrierModels;
 use httt_node::{api, http, tls, upstream};
 
 pub use config::{Config, ExchangeConfig};
@@ -50,21 +49,20 @@ pub fn main(args: Args) -> ExitCode {
 /// # Errors
 /// Whatever keeps it from starting, or ends it.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
-    let node = Node::open(&config.node, concat!("ndxp-gateway ", env!("CARGO_PKG_VERSION"))).await?;
-    let directory = enrol(&node, &config).await?;
-    if directory.gateway() != Some(&node.code) {
-        anyhow::bail!("[exchange] members: no file says that {} itself is the gateway", node.code);
-    }
+    let node = Node::open(&config.node, Trust::Own, concat!("ndxp-gateway ", env!("CARGO_PKG_VERSION"))).await?;
+    enrol(&node, &config).await?;
     let readiness = Readiness::new();
+    node.report_to(&readiness, &shutdown);
     let models = Models::<CarrierModels>::start(&node.log).await?;
     let service = Arc::new(Service::new(
         node.log.clone(),
         node.directory.clone(),
         node.media.clone(),
         Receipts::Issue,
+        node.stopped.clone(),
         shutdown.watch(),
     ));
-    models.read(|models| models.forks.feeds()).into_iter().for_each(|feed| service.stop_feed(feed));
+    models.read(|models| models.forks.feeds()).into_iter().for_each(|feed| node.stopped.stop(feed));
 
     let listener = http::bind(config.exchange.listen).await?;
     let exchange_at = listener.local_addr()?;
@@ -84,18 +82,42 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
 
 /// Brings the directory to what the member files say. The gateway's own enrolment is a batch of its own and the first
 /// one, because that is the batch that a new member can verify with nothing but a fingerprint.
-async fn enrol(node: &Node, config: &Config) -> Result<Arc<Directory>> {
+async fn enrol(node: &Node, config: &Config) -> Result<()> {
     let files = read_members(&config.exchange.members)?;
-    let mut directory = node.directory.get();
     let (own, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.code == node.code.as_str());
+    check_own(node, &own)?;
     for files in [own, others] {
-        let events = enrolment(&directory, &files);
+        let events = enrolment(&node.directory.get(), &files);
         if events.is_empty() {
             continue;
         }
         tracing::info!(events = events.len(), "enrolling members");
         node.log.commit(Transaction::append(events)).await.context("the directory cannot be written")?;
-        directory = node.current_directory()?;
     }
-    Ok(directory)
+    Ok(())
+}
+
+/// What is sealed into the directory feed stays there: a wrong first batch, or one by a key that members do not know,
+/// would be refused by every member for ever. So it is checked before anything is written.
+fn check_own(node: &Node, own: &[MemberFile]) -> Result<()> {
+    let [file] = own else {
+        anyhow::bail!("[exchange] members: exactly one file must be the gateway's own, with code = {:?}", node.code);
+    };
+    anyhow::ensure!(file.kind == Kind::Gateway, "member file of {}: kind must be \"gateway\"", node.code);
+    let has_key = members::keys(file).unwrap_or_default().iter().any(|key| key.fingerprint() == node.fingerprint);
+    anyhow::ensure!(
+        has_key,
+        "member file of {}: public_keys lacks the key of [node] signing_key (fingerprint {})",
+        node.code,
+        node.fingerprint
+    );
+    let directory = node.directory.get();
+    if let Some(member) = directory.member(&node.code) {
+        let known = member.keys().any(|key| key.fingerprint() == node.fingerprint);
+        anyhow::ensure!(
+            known,
+            "[node] signing_key: the directory does not know this key; start with the old one, which must add it first"
+        );
+    }
+    Ok(())
 }

@@ -104,7 +104,7 @@ fn check(file: &MemberFile) -> Result<(), String> {
     keys(file).map(|_| ())
 }
 
-fn keys(file: &MemberFile) -> Result<Vec<PublicKey>, String> {
+pub(crate) fn keys(file: &MemberFile) -> Result<Vec<PublicKey>, String> {
     file.public_keys
         .iter()
         .map(|text| {

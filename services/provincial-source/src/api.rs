@@ -72,16 +72,30 @@ fn check_area(province: &Inner, actor: &Actor<'_>, area: &str) -> Result<(), Api
     Err(ApiError::new(StatusCode::FORBIDDEN, "area-outside", refusal.vi(), refusal.en()).with_field("area"))
 }
 
-/// The area that a filer's report may be of: the account's, as far as it lies in the province.
+/// The account's area, as far as it lies in the province: what a filer's report may be of.
 fn within<'a>(province: &'a Inner, actor: &Actor<'a>) -> &'a str {
     if province.areas.covers(&province.home, actor.area) { actor.area } else { &province.home }
 }
 
-/// The area asked about, the province when none is named; 404 for one that lies elsewhere.
-fn area_asked(province: &Inner, area: Option<String>) -> Result<String, ApiError> {
+/// The area that an account reads about unless it names another: its own, as far as that lies in the province; 403 for
+/// an account of another province.
+fn own_area<'a>(province: &'a Inner, actor: &Actor<'a>) -> Result<&'a str, ApiError> {
+    if !province.areas.covers(&province.home, actor.area) {
+        check_area(province, actor, &province.home)?;
+    }
+    Ok(within(province, actor))
+}
+
+/// The area asked about, the account's own when none is named: 403 for one that the account does not answer for, 404
+/// for one that lies outside the province.
+fn area_asked(province: &Inner, actor: &Actor<'_>, area: Option<String>) -> Result<String, ApiError> {
+    let own = own_area(province, actor)?;
     match area.filter(|area| !area.is_empty()) {
-        None => Ok(province.home.clone()),
-        Some(area) if province.areas.covers(&province.home, &area) => Ok(area),
+        None => Ok(own.to_owned()),
+        Some(area) if province.areas.covers(&province.home, &area) => {
+            check_area(province, actor, &area)?;
+            Ok(area)
+        }
         Some(area) => Err(ApiError::not_found(
             format!("Địa bàn “{area}” không thuộc {}.", province.areas.name(&province.home)),
             format!("The area {area} is not in {}.", province.areas.name(&province.home)),

@@ -53,6 +53,8 @@ pub struct DevicesConfig {
     pub status_tick_ms: u64,
     /// How long an emergency without an end of its own is offered to clusters, minutes from its arrival here.
     pub default_emergency_minutes: u32,
+    /// How long a command waits for a cluster that does not fetch it, s; after that nobody means it any more.
+    pub command_expiry_s: u64,
     /// Agency code of the ministry: whose bulletins are taken, and who hears of clusters and reports.
     pub publisher: String,
     /// Begins the addresses of media files, `https://loa.example.vn`; without it they are paths on this server.
@@ -68,6 +70,7 @@ impl Default for DevicesConfig {
             offline_after_ms: 180_000,
             status_tick_ms: 10_000,
             default_emergency_minutes: 120,
+            command_expiry_s: 300,
             publisher: "TW".to_owned(),
             public_url: None,
             command_codes: CommandCodes::default(),
@@ -91,6 +94,7 @@ impl Config {
         );
         ensure!(devices.status_tick_ms >= MIN_TICK_MS, "[devices] status_tick_ms must be at least {MIN_TICK_MS}");
         ensure!(devices.default_emergency_minutes > 0, "[devices] default_emergency_minutes must not be 0");
+        ensure!(devices.command_expiry_s > 0, "[devices] command_expiry_s must not be 0");
         if let Some(url) = &devices.public_url {
             let good = url.starts_with("https://") && !url.ends_with('/');
             ensure!(good, "[devices] public_url must begin with https:// and end without a slash");

@@ -159,12 +159,16 @@ impl<T: FromDevice> FromRequest<Province> for DeviceMessage<T> {
     type Rejection = DeviceError;
 
     async fn from_request(request: Request, _: &Province) -> Result<Self, DeviceError> {
-        let body = tokio::time::timeout(READ_TIMEOUT, to_bytes(request.into_body(), MAX_MESSAGE_BYTES)).await;
-        let body = body.map_err(|_| DeviceError::new("Nội dung gửi lên quá chậm."))?;
-        // Too large, or broken off; in that case nobody hears the answer.
-        let body = body.map_err(|_| {
-            DeviceError::new(format!("Nội dung gửi lên vượt quá {} KB cho phép.", MAX_MESSAGE_BYTES / 1024))
-        })?;
-        Ok(Self(read(&body)?))
+        read_message(request, MAX_MESSAGE_BYTES, READ_TIMEOUT).await.map(Self)
     }
+}
+
+/// Reads a message of at most `max_bytes`, as it arrives within `limit`.
+async fn read_message<T: FromDevice>(request: Request, max_bytes: usize, limit: Duration) -> Result<T, DeviceError> {
+    let body = tokio::time::timeout(limit, to_bytes(request.into_body(), max_bytes)).await;
+    let body = body.map_err(|_| DeviceError::new("Nội dung gửi lên quá chậm."))?;
+    // Too large, or broken off; in that case nobody hears the answer.
+    let body =
+        body.map_err(|_| DeviceError::new(format!("Nội dung gửi lên vượt quá {} KB cho phép.", max_bytes / 1024)))?;
+    Ok(read(&body)?)
 }

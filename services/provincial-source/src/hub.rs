@@ -3,39 +3,28 @@
 //! Every commune has a revision and every device that was ever commanded has one; a waiting call compares two numbers
 //! and sleeps. The log is followed once, for all of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+mod alerts;
 
-use httt_domain::device::{CommandMessage, DeviceBulletin};
-use httt_domain::models::PublishedBulletin;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use httt_domain::device::CommandMessage;
 use tokio::sync::watch;
+
+pub(crate) use alerts::{Alert, Heard};
 
 use crate::models::ProvinceModels;
 use crate::province::{Province, lock, media_of};
 
 /// Commands that wait for one device; the oldest makes room.
 const MAX_COMMANDS: usize = 16;
-/// An emergency without an end of its own that took longer than this to get here, ms, is no longer one: after a month
-/// offline nobody is to be woken by last month's flood. Far longer than clocks drift.
-const MAX_EMERGENCY_DELAY_MS: i64 = 24 * 3_600_000;
-
-/// An emergency that clusters are to play.
-#[derive(Debug)]
-pub(crate) struct Alert {
-    /// Its version.
-    pub(crate) version: u32,
-    /// As devices get it.
-    pub(crate) bulletin: DeviceBulletin,
-    /// Whether it was taken back.
-    pub(crate) withdrawn: bool,
-    communes: BTreeSet<String>,
-    until_ms: i64,
-}
 
 /// Commands for one device.
 struct Mailbox {
     revision: watch::Sender<u64>,
-    commands: Mutex<VecDeque<CommandMessage>>,
+    /// Each with when it was given: by a clock that nobody sets.
+    commands: Mutex<VecDeque<(Instant, CommandMessage)>>,
 }
 
 /// Revisions, emergencies and commands.
@@ -46,6 +35,8 @@ pub(crate) struct Hub {
     communes: HashMap<String, watch::Sender<u64>>,
     mailboxes: Mutex<HashMap<u32, Arc<Mailbox>>>,
     alerts: RwLock<BTreeMap<String, Arc<Alert>>>,
+    /// How long a command waits.
+    command_expiry: Duration,
 }
 
 /// What one waiting call listens to.
@@ -54,6 +45,7 @@ pub(crate) struct Ear {
     commune: Option<watch::Receiver<u64>>,
     device: watch::Receiver<u64>,
     mailbox: Arc<Mailbox>,
+    command_expiry: Duration,
 }
 
 impl Ear {
@@ -64,9 +56,12 @@ impl Ear {
     }
 
     /// The commands that wait. They are handed out once: a command that was carried out and comes again, such as a
-    /// restart, does more harm than one that is lost with a broken connection.
+    /// restart, does more harm than one that is lost with a broken connection. One that waited too long is not handed
+    /// out at all: who comes back after a day is not to be restarted by what somebody wanted yesterday.
     pub(crate) fn take_commands(&self) -> Vec<CommandMessage> {
-        lock(&self.mailbox.commands).drain(..).collect()
+        let mut commands = lock(&self.mailbox.commands);
+        let fresh = |(given, message): (Instant, _)| (given.elapsed() < self.command_expiry).then_some(message);
+        commands.drain(..).filter_map(fresh).collect()
     }
 
     /// Waits for a change.
@@ -86,12 +81,13 @@ impl Ear {
 }
 
 impl Hub {
-    pub(crate) fn new(communes: impl IntoIterator<Item = String>, now_ms: i64) -> Self {
+    pub(crate) fn new(communes: impl IntoIterator<Item = String>, now_ms: i64, command_expiry: Duration) -> Self {
         Self {
             base: u64::try_from(now_ms).unwrap_or(1).max(1),
             communes: communes.into_iter().map(|commune| (commune, watch::Sender::new(0))).collect(),
             mailboxes: Mutex::default(),
             alerts: RwLock::default(),
+            command_expiry,
         }
     }
 
@@ -103,6 +99,7 @@ impl Hub {
             commune: self.communes.get(commune).map(watch::Sender::subscribe),
             device: mailbox.revision.subscribe(),
             mailbox,
+            command_expiry: self.command_expiry,
         }
     }
 
@@ -119,20 +116,19 @@ impl Hub {
             if commands.len() >= MAX_COMMANDS {
                 commands.pop_front();
             }
-            commands.push_back(message);
+            commands.push_back((Instant::now(), message));
         }
         mailbox.revision.send_modify(|revision| *revision += 1);
     }
 
-    /// The emergencies, withdrawn ones too, that are for a commune now.
-    pub(crate) fn alerts(&self, commune: &str, now_ms: i64) -> Vec<Arc<Alert>> {
+    /// The emergencies of which a commune hears now, and what.
+    pub(crate) fn alerts(&self, commune: &str, now_ms: i64) -> Vec<(Arc<Alert>, Heard)> {
         let alerts = self.alerts.read().unwrap_or_else(PoisonError::into_inner);
-        let meant = |alert: &&Arc<Alert>| now_ms < alert.until_ms && alert.communes.contains(commune);
-        alerts.values().filter(meant).cloned().collect()
+        alerts.values().filter_map(|alert| Some((Arc::clone(alert), alert.heard(commune, now_ms)?))).collect()
     }
 
-    /// Puts an emergency up, or takes it down, and wakes whom it concerns.
-    fn put(&self, bulletin: &str, alert: Option<Alert>) {
+    /// Puts an emergency up, or takes it down, and wakes those who hear something else than before.
+    fn put(&self, bulletin: &str, alert: Option<Alert>, now_ms: i64) {
         let alert = alert.map(Arc::new);
         let before = {
             let mut alerts = self.alerts.write().unwrap_or_else(PoisonError::into_inner);
@@ -141,13 +137,15 @@ impl Hub {
                 None => alerts.remove(bulletin),
             }
         };
-        let same =
-            |a: &Alert, b: &Alert| (a.version, a.withdrawn, &a.communes) == (b.version, b.withdrawn, &b.communes);
-        if matches!((&before, &alert), (Some(before), Some(alert)) if same(before, alert)) {
-            return;
-        }
-        let concerned: BTreeSet<&String> = before.iter().chain(&alert).flat_map(|alert| &alert.communes).collect();
-        concerned.into_iter().for_each(|commune| self.wake(commune));
+        let told = |alert: &Option<Arc<Alert>>, commune: &str| {
+            let alert = alert.as_ref()?;
+            match alert.heard(commune, now_ms)? {
+                Heard::Sounds => Some(Some(alert.version)),
+                Heard::TakenBack => Some(None),
+            }
+        };
+        let concerned = self.communes.keys().filter(|commune| told(&before, commune) != told(&alert, commune));
+        concerned.for_each(|commune| self.wake(commune));
     }
 
     fn wake(&self, commune: &str) {
@@ -157,7 +155,7 @@ impl Hub {
     }
 
     fn forget_past(&self, now_ms: i64) {
-        self.alerts.write().unwrap_or_else(PoisonError::into_inner).retain(|_, alert| now_ms < alert.until_ms);
+        self.alerts.write().unwrap_or_else(PoisonError::into_inner).retain(|_, alert| now_ms < alert.ends_ms());
     }
 }
 
@@ -211,45 +209,25 @@ impl Revisions {
 async fn refresh(province: &Province, id: &str) {
     let found = province.desk.models.read(|models| {
         let bulletin = models.bulletins.get(id)?;
-        let emergency = bulletin.content.priority.is_emergency() && province.concerns(bulletin);
+        // Not whether it is for this province: it may have been, before it was corrected.
+        let emergency = bulletin.content.priority.is_emergency() && province.takes_from(&bulletin.publisher);
         let received = models.deliveries.get(id, province.own());
-        emergency.then(|| (bulletin.clone(), received.map_or(0, |delivery| delivery.durable_at_ms)))
+        let received_ms = received.map_or(0, |delivery| delivery.durable_at_ms);
+        emergency.then(|| (bulletin.clone(), models.versions.of(id).to_vec(), received_ms))
     });
-    let Some((bulletin, received_ms)) = found else { return };
+    let Some((bulletin, versions, received_ms)) = found else { return };
     // Devices can do nothing with an address that has no file yet; the offer, once it is here, comes by again.
-    let alert = if province.shelf.holds(media_of(&bulletin.content)).await {
-        alert_of(province, &bulletin, received_ms, province.desk.now_ms())
-    } else {
-        None
-    };
-    province.hub.put(id, alert);
-}
-
-fn alert_of(province: &Province, bulletin: &PublishedBulletin, received_ms: i64, now_ms: i64) -> Option<Alert> {
-    // 0: it has come this very moment, and the receipt is being written.
-    let received_ms = if received_ms == 0 { now_ms } else { received_ms };
-    let until_ms = match bulletin.content.valid_until_ms {
-        0 if received_ms - bulletin.published_at_ms > MAX_EMERGENCY_DELAY_MS => return None,
-        // A correction counts anew, by the publisher's clock as far as that is not ahead of ours.
-        0 => {
-            let minutes = i64::from(province.settings.default_emergency_minutes);
-            received_ms.max(bulletin.changed_at_ms.min(now_ms)).saturating_add(minutes * 60_000)
-        }
-        until => until,
-    };
-    (now_ms < until_ms).then(|| Alert {
-        version: bulletin.version,
-        bulletin: province.device_bulletin(&bulletin.bulletin, &bulletin.content),
-        withdrawn: bulletin.withdrawn.is_some(),
-        communes: bulletin.content.communes_within(province.areas, &province.home).into_iter().collect(),
-        until_ms,
-    })
+    let ready = province.shelf.holds(media_of(&bulletin.content)).await;
+    let alert = Alert::of(province, &bulletin, &versions, received_ms, ready);
+    province.hub.put(id, alert, province.desk.now_ms());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use httt_domain::device::{Control, Devices};
+
+    const EXPIRY: Duration = Duration::from_secs(300);
 
     fn message(parameter: usize) -> CommandMessage {
         CommandMessage {
@@ -263,7 +241,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_command_wakes_its_device_and_nobody_else() {
-        let hub = Hub::new(["10525".to_owned()], 1_000);
+        let hub = Hub::new(["10525".to_owned()], 1_000, EXPIRY);
         let (mut one, mut other) = (hub.listen("10525", 1), hub.listen("10525", 2));
         let (before, other_before) = (one.revision(), other.revision());
         assert!(before > 0);
@@ -280,10 +258,22 @@ mod tests {
 
     #[test]
     fn commands_that_nobody_fetches_are_bounded() {
-        let hub = Hub::new([], 0);
+        let hub = Hub::new([], 0, EXPIRY);
         (0..3 * MAX_COMMANDS).for_each(|number| hub.command(5, message(number)));
         let commands = hub.listen("10525", 5).take_commands();
         assert_eq!(commands.len(), MAX_COMMANDS);
         assert_eq!(commands.last().map(|last| last.control.parameter.as_str()), Some("47"));
+    }
+
+    #[test]
+    fn a_command_that_waited_too_long_is_dropped() {
+        let hub = Hub::new([], 0, Duration::from_millis(1));
+        hub.command(5, message(1));
+        std::thread::sleep(Duration::from_millis(20));
+        let ear = hub.listen("10525", 5);
+        assert!(ear.take_commands().is_empty());
+        hub.command(5, message(2));
+        let patient = Ear { command_expiry: EXPIRY, ..ear };
+        assert_eq!(patient.take_commands().len(), 1, "the one that was dropped is gone, the next one is not");
     }
 }

@@ -38,11 +38,12 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use httt_domain::area::Areas;
 use httt_node::api as node_api;
-use httt_node::assembly::Node;
+use httt_node::assembly::{Node, Trust};
 use httt_node::desk::{Desk, open_accounts};
 use httt_node::http::Readiness;
 use httt_node::models::Models;
@@ -50,6 +51,7 @@ use httt_node::program::ServiceArgs;
 use httt_node::service::announce_ready;
 use httt_node::shutdown::Shutdown;
 use httt_node::upstream::Upstream;
+use tokio::sync::Semaphore;
 
 pub use config::{Config, DevicesConfig};
 pub use models::ProvinceModels;
@@ -100,28 +102,33 @@ pub struct Started {
 pub async fn start(config: Config, shutdown: &Shutdown) -> Result<Started> {
     let ministry = config.check()?;
     let areas = Areas::in_force_2025();
-    let node = Node::open(&config.node, concat!("provincial-source ", env!("CARGO_PKG_VERSION"))).await?;
+    let node =
+        Node::open(&config.node, Trust::Configured, concat!("provincial-source ", env!("CARGO_PKG_VERSION"))).await?;
     let tokens = {
         let data_dir = config.node.data_dir.to_path_buf();
         tokio::task::spawn_blocking(move || tokens::Tokens::open(&data_dir)).await??
     };
     let readiness = Readiness::new();
+    node.report_to(&readiness, shutdown);
     let models = Models::<ProvinceModels>::start(&node.log).await?;
+    models.read(|models| models.forks.feeds()).into_iter().for_each(|feed| node.stopped.stop(feed));
     let upstream = Upstream::new(&config.upstream, &config.tls, &node)?;
     let accounts = open_accounts(&config.accounts).context("[accounts]")?;
     let desk = Desk { node: node.clone(), models: models.clone(), accounts, upstream: Some(upstream.clone()) };
     let communes = areas.communes_of(&config.area).into_iter().map(|commune| commune.code.clone());
+    let command_expiry = Duration::from_secs(config.devices.command_expiry_s);
     let province = Province::new(Inner {
         areas,
         ministry,
         tokens,
-        hub: hub::Hub::new(communes, desk.now_ms()),
+        hub: hub::Hub::new(communes, desk.now_ms(), command_expiry),
         shelf: shelf::Shelf::new(node.media.clone()),
         statuses: Default::default(),
         played: Default::default(),
         schedules: Default::default(),
         deciding: Default::default(),
         quota: Default::default(),
+        log_ins: Semaphore::new(device::log_in::AT_ONCE),
         stop: shutdown.watch(),
         home: config.area,
         settings: config.devices,
@@ -133,10 +140,12 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<Started> {
     let own = node.code.clone();
     let (copying, stop) = (node.clone(), shutdown.watch());
     // It ends by itself, when it has told its peer.
+    let link = upstream.clone();
     shutdown.spawn("exchange link", async move {
-        upstream.run(copying, move |_| vec![own.clone()], stop).await;
+        link.run(copying, move |_| vec![own.clone()], stop).await;
         Ok::<_, Infallible>(())
     });
+    upstream.level().await;
     part(shutdown, "devices", hub::follow(province.clone()));
     part(shutdown, "receipts", reactor::receive::run(province.clone()));
     part(shutdown, "media", reactor::media::run(province.clone()));

@@ -3,6 +3,7 @@
 mod credentials;
 mod plays;
 mod revisions;
+mod versions;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use httt_domain::models::{Bulletins, Clusters, Deliveries, Fact, Playback, ReadM
 use httt_domain::schedule::{DELIVERY_STREAM, SCHEDULE_STREAM};
 use httt_feed::{Digest, Lane};
 use httt_node::models::{ModelSet, digest_of};
-use httt_node::traffic::{Forks, Traffic};
+use httt_node::traffic::{Forks, Receipted, Traffic};
 use httt_wire::bulletin::BulletinOffered;
 use httt_wire::{Message, Name};
 
@@ -20,12 +21,16 @@ pub use credentials::Credentials;
 pub(crate) use credentials::DEVICE_STREAM;
 pub use plays::Plays;
 pub use revisions::ScheduleRevisions;
+pub(crate) use versions::sound_of_text;
+pub use versions::{Version, Versions};
 
 /// The province's read models.
 #[derive(Debug, Default)]
 pub struct ProvinceModels {
     /// Published bulletins.
     pub bulletins: Bulletins,
+    /// What they were before they were corrected.
+    pub versions: Versions,
     /// How far each came here.
     pub deliveries: Deliveries,
     /// The province's clusters.
@@ -46,6 +51,8 @@ pub struct ProvinceModels {
     pub traffic: Traffic,
     /// Feeds that stand still.
     pub forks: Forks,
+    /// How far the gateway has receipted own feeds.
+    pub receipted: Receipted,
     /// Bulletins in the order in which something happened to them, for reactors that keep their place in it. Not a
     /// model: it follows from the log as the models do, and nobody is shown it.
     changes: Vec<Arc<str>>,
@@ -79,7 +86,9 @@ impl ModelSet for ProvinceModels {
         self.credentials.apply(fact);
         self.traffic.apply(fact);
         self.forks.apply(fact);
+        self.receipted.apply(fact);
         // These look at what the models above know by now.
+        self.versions.apply(fact, &self.bulletins);
         self.plays.apply(fact, &self.bulletins);
         if let Some(bulletin) = fact.stream.strip_prefix(BULLETIN_STREAM) {
             self.revisions.bulletin_changed(bulletin, &self.schedules);
@@ -97,6 +106,7 @@ impl ModelSet for ProvinceModels {
     fn digests(&self) -> Vec<(&'static str, Digest)> {
         vec![
             (Bulletins::NAME, digest_of(&self.bulletins)),
+            (Versions::NAME, digest_of(&self.versions)),
             (Deliveries::NAME, digest_of(&self.deliveries)),
             (Clusters::NAME, digest_of(&self.clusters)),
             (Schedules::NAME, digest_of(&self.schedules)),
@@ -107,6 +117,11 @@ impl ModelSet for ProvinceModels {
             (ScheduleRevisions::NAME, digest_of(&self.revisions)),
             (Traffic::NAME, digest_of(&self.traffic)),
             (Forks::NAME, digest_of(&self.forks)),
+            (Receipted::NAME, digest_of(&self.receipted)),
         ]
+    }
+
+    fn receipted(&self) -> Option<&Receipted> {
+        Some(&self.receipted)
     }
 }

@@ -16,7 +16,7 @@ use httt_log::{CommitError, NewEvent, Transaction};
 use httt_node::desk::Desk;
 use httt_wire::{Message, Name};
 use ring::digest::{Context, SHA256};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use uuid::{Builder, Uuid};
 
 use crate::config::DevicesConfig;
@@ -78,6 +78,8 @@ pub(crate) struct Inner {
     pub(crate) deciding: tokio::sync::Mutex<()>,
     /// How much each device may write.
     pub(crate) quota: Quota,
+    /// Log-ins of devices under way.
+    pub(crate) log_ins: Semaphore,
     /// Turns true when the service stops.
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -152,6 +154,11 @@ impl Inner {
         self.takes_from(&bulletin.publisher) && (targets.is_empty() || targets.iter().any(meant))
     }
 
+    /// Whether what a bulletin says now is for a commune. What it was offered to before a correction does not count.
+    pub(crate) fn is_for(&self, content: &Content, commune: &str) -> bool {
+        !content.communes_within(self.areas, commune).is_empty()
+    }
+
     /// Whom the events of a bulletin's stream `delivery/` are for, and on which lane; always the same for one bulletin.
     pub(crate) fn delivery_feed(&self, bulletin: &PublishedBulletin) -> Option<(Audience, Lane)> {
         let publisher = AgencyCode::new(&bulletin.publisher).ok()?;
@@ -193,11 +200,12 @@ impl Inner {
         DeviceBulletin::of(bulletin, content, &url.unwrap_or_default())
     }
 
-    /// What a schedule for `commune` has to know of a bulletin. One that is not here for that commune, with its file,
-    /// is not offered.
+    /// What a schedule for `commune` has to know of a bulletin. One that is not here for that commune, with its file, or
+    /// was corrected away from it, is not offered.
     pub(crate) fn known_bulletin(&self, models: &ProvinceModels, id: &str, commune: &str) -> Option<KnownBulletin> {
         let bulletin = models.bulletins.get(id).filter(|bulletin| self.takes_from(&bulletin.publisher))?;
-        let offered = models.deliveries.get(id, self.own()).is_some_and(|held| held.offered.contains(commune));
+        let offered = models.deliveries.get(id, self.own()).is_some_and(|held| held.offered.contains(commune))
+            && self.is_for(&bulletin.content, commune);
         Some(KnownBulletin {
             title: bulletin.content.shown_title(),
             publisher: (bulletin.publisher != self.own()).then(|| bulletin.publisher.clone()),

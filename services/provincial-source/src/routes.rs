@@ -42,15 +42,17 @@ pub(crate) struct Route {
     pub(crate) handler: Option<fn() -> MethodRouter<Province>>,
 }
 
-const PAGE: &[(&str, &str)] = &[("offset", "rows to skip"), ("limit", "rows to give, 1 to 1000, default 100")];
+const AREA_MEANING: &str = "code of the province or a commune; default the account's own area, 403 outside it";
+const PAGE: &[(&str, &str)] =
+    &[("area", AREA_MEANING), ("offset", "rows to skip"), ("limit", "rows to give, 1 to 1000, default 100")];
 const CLUSTER_PAGE: &[(&str, &str)] = &[
-    ("area", "code of the province or a commune; default the province"),
+    ("area", AREA_MEANING),
     ("status", "offline, idle, playing or paused"),
     ("offset", "rows to skip"),
     ("limit", "rows to give, 1 to 1000, default 100"),
 ];
-const AREA: &[(&str, &str)] = &[("area", "code of the province or a commune; default the province")];
-const COMMUNE: &[(&str, &str)] = &[("commune", "code of a commune; default all of the province")];
+const AREA: &[(&str, &str)] = &[("area", AREA_MEANING)];
+const COMMUNE: &[(&str, &str)] = &[("commune", AREA_MEANING)];
 const VERSION: &[(&str, &str)] = &[("version", "the version that was loaded, 0 for none; 409 if somebody was faster")];
 const POLL: &[(&str, &str)] =
     &[("cho", "seconds to wait for a change, at most 30"), ("phien-ban", "PhienBan of the answer before; 0 at first")];
@@ -65,9 +67,11 @@ pub(crate) static ROUTES: &[Route] = &[
         .answer(schema::<bulletins::BulletinPage>())
         .by(|| get(bulletins::list)),
     person(Get, "/api/v1/bulletins/{bulletin}", ("Một bản tin và tình hình ở từng xã", "One bulletin, and how far it came, by commune"))
+        .query(AREA)
         .answer(schema::<bulletins::BulletinAnswer>())
         .by(|| get(bulletins::show)),
     person(Get, "/api/v1/playback/{bulletin}", ("Nhật ký phát của một bản tin", "What was played of a bulletin"))
+        .query(AREA)
         .answer(schema::<bulletins::PlaybackAnswer>())
         .by(|| get(bulletins::playback)),
     person(Get, "/api/v1/schedules", ("Danh sách lịch phát", "Schedules, cancelled ones too"))

@@ -207,6 +207,63 @@ async fn what_is_not_to_sound_is_not_offered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_report_of_what_was_never_for_the_cluster_is_refused() {
+    let place = Place::new(QUICK);
+    let running = place.start().await;
+    let mut outside = Outside::arrives(&running).await;
+    let device = running.device(&imei(1), COMMUNE).await;
+    let to = |target: &str, content: Content| Content { target_areas: vec![target.into()], ..content };
+    let refused = |id: &'static str| {
+        let (device, running) = (&device, &running);
+        async move {
+            let before = running.stream(&format!("playback/{COMMUNE}")).len();
+            let body = json!({ "CumLoaID": device.imei, "BanTinID": id, "ThoiDiemBatDau": now_ms() / 1_000 });
+            let words = bad(device.post("/thiet-bi/nhat-ky", &body).await);
+            assert!(words.contains("BanTinID"), "{words}");
+            assert_eq!(running.stream(&format!("playback/{COMMUNE}")).len(), before);
+        }
+    };
+    outside.publish(&running, "TW", "province", 1, &to("19", text("Tỉnh khác"))).await;
+    outside.publish(&running, "TW", "commune", 1, &to(OTHER_COMMUNE, emergency("Xã khác"))).await;
+    outside.publish(&running, "TW", "old", 1, &text("Thu hồi từ lâu")).await;
+    outside.withdraw_at(&running, "old", false, now_ms() - 60 * 24 * 3_600_000).await;
+    for id in ["province", "commune", "old"] {
+        refused(id).await;
+    }
+
+    // What sounded before it was taken back or corrected away did sound; a box that was offline tells of it later.
+    outside.publish(&running, "TW", "withdrawn", 1, &text("Vừa thu hồi")).await;
+    outside.withdraw(&running, "withdrawn", false).await;
+    outside.publish(&running, "TW", "corrected", 1, &to(COMMUNE, text("Đã sửa"))).await;
+    outside.publish(&running, "TW", "corrected", 2, &to(OTHER_COMMUNE, text("Đã sửa"))).await;
+    for id in ["withdrawn", "corrected"] {
+        device.played(id, now_ms() / 1_000 - 60).await;
+    }
+    assert_eq!(running.messages::<PlaybackRecorded>(&format!("playback/{COMMUNE}")).len(), 2);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_cannot_be_right_is_not_believed() {
+    let place = Place::new(QUICK);
+    let running = place.start().await;
+    let mut outside = Outside::arrives(&running).await;
+    let device = running.device(&imei(1), COMMUNE).await;
+    for id in ["b1", "b2", "b3"] {
+        outside.publish(&running, "TW", id, 1, &text("Thông báo")).await;
+    }
+    let (before, tomorrow_s) = (now_ms(), now_ms() / 1_000 + 20 * 3_600);
+    device.played("b1", 1).await;
+    device.played("b2", now_ms() / 1_000 + 3 * 24 * 3_600).await;
+    device.played("b3", tomorrow_s).await;
+    let records = running.messages::<PlaybackRecorded>(&format!("playback/{COMMUNE}"));
+    let started: Vec<i64> = records.iter().map(|record| record.started_at_ms).collect();
+    assert!(started[..2].iter().all(|at_ms| (before..=now_ms()).contains(at_ms)), "{started:?}");
+    assert_eq!(started[2], tomorrow_s * 1_000, "a day ahead is a clock that is set a little wrong");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_waiting_call_ends_with_the_service() {
     let place = Place::new(QUICK);
     let running = place.start().await;

@@ -56,6 +56,7 @@ async fn each_mistake_is_named_with_its_field() {
     assert_eq!(codes.len(), 2, "all at once: {codes:?}");
     for (path, code) in [
         (format!("/api/v1/reports/commune-station/2026-Q9/{COMMUNE}"), "unknown-period"),
+        (format!("/api/v1/reports/commune-station/2098-Q4/{COMMUNE}"), "period-not-ended"),
         (format!("/api/v1/reports/commune-station/2024-Q1/{COMMUNE}"), "form-not-in-force"),
     ] {
         assert_eq!(commune.refused(Method::PUT, &path, &report()).await.1, [code]);
@@ -105,7 +106,7 @@ async fn a_commune_reports_for_itself_alone_and_nobody_overwrites_unseen() {
     let (status, again) =
         officer.send(Method::PUT, &format!("{path}?version=1"), Some(&with(&[("horns", json!(25))]))).await;
     assert_eq!((status, &again["version"], &again["filer"]), (StatusCode::OK, &json!(2), &json!("officer")));
-    let seen = other.get(&path).await;
+    let seen = auditor.get(&path).await;
     assert_eq!(seen["values"]["horns"], 25);
     running.stop().await;
 }

@@ -57,7 +57,7 @@ async fn a_restart_loses_nothing_and_repeats_nothing() {
     assert_eq!(shown["total"]["plays"], 1);
     let (status, compared) = running.person("auditor").await.send(Method::POST, "/api/v1/models/compare", None).await;
     assert_eq!(status, StatusCode::OK);
-    assert_eq!(compared.as_array().unwrap().len(), 11);
+    assert_eq!(compared.as_array().unwrap().len(), 13);
     running.stop().await;
 
     // Over a third start nothing is said again.
@@ -124,6 +124,7 @@ async fn configurations_that_make_no_sense_are_refused() {
         ("area = '31'", "area = '10525'", "not a province"),
         ("offline_after_ms = 60000", "offline_after_ms = 1000", "offline_after_ms"),
         ("status_tick_ms = 100", "status_tick_ms = 1", "status_tick_ms"),
+        ("[devices]", "[devices]\ncommand_expiry_s = 0", "command_expiry_s"),
         ("[devices]", "[devices]\npublisher = 'bộ'", "publisher"),
         ("[devices]", "[devices]\npublic_url = 'http://x'", "public_url"),
         ("[devices]", "[devices]\ncommand_codes = { volume = '1' }", "devices"),

@@ -90,7 +90,7 @@ async fn a_schedule_reaches_the_pole_is_answered_and_played() {
         (&here["offered"], &here["scheduled"], &here["clusters"], &here["clusters_played"], &here["plays"]),
         (&json!(true), &json!(true), &json!(1), &json!(1), &json!(1))
     );
-    assert_eq!((&shown["offered"], &shown["scheduled"], &shown["media_held"]), (&json!(114), &json!(1), &json!(true)));
+    assert_eq!((&shown["offered"], &shown["scheduled"], &shown["media_held"]), (&json!(1), &json!(1), &json!(true)));
 
     // Withdrawn: the schedule stays, without it.
     let revision = device.poll(0, 0).await["PhienBan"].as_u64().unwrap();
@@ -238,5 +238,25 @@ async fn commands_go_to_the_clusters_they_are_for_once() {
         .await;
     assert_eq!(status, StatusCode::FORBIDDEN, "a province officer commands nothing");
     assert_eq!(running.stream(&format!("commands/{COMMUNE}")).len(), 3);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_nobody_fetches_in_time_is_not_carried_out() {
+    let place = Place::new(QUICK);
+    place.write("config.toml", &place.config_text().replace("[devices]", "[devices]\ncommand_expiry_s = 1"));
+    let running = place.start().await;
+    let device = running.device(&imei(1), COMMUNE).await;
+    let operator = running.person("operator").await;
+    let send = |command: Value| {
+        let operator = &operator;
+        async move { operator.post("/api/v1/clusters/commands", &json!({ "commune": COMMUNE, "command": command })).await }
+    };
+    send(json!("restart")).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    send(json!({ "volume": 35 })).await;
+    let commands = device.poll(0, 0).await["DanhSachLenh"].clone();
+    assert_eq!(commands.as_array().unwrap().len(), 1, "{commands}");
+    assert_eq!(commands[0]["DieuKhienThietBi"]["ThamSo"], "35");
     running.stop().await;
 }

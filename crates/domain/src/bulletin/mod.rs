@@ -6,26 +6,29 @@
 //!             └── returned ◄─────┘   └─► rejected         └─► returned           └── edit (a correction, version + 1)
 //! ```
 //!
+//! What was rejected stays so, unless it was a correction: then an edit begins the next one, because what is published
+//! must never be past correcting.
+//!
 //! An emergency is published by its approval, which needs a one-time code. Nobody approves what passed through their
 //! own hands. The draft is the stream `draft/{id}` in the lane `local`; what is shared is the stream `bulletin/{id}`
 //! in the lane `emergency` or `content`, for ever the same one.
 
 mod content;
+mod event;
 
 use std::collections::BTreeSet;
 
 use httt_wire::bulletin as wire;
-use httt_wire::{Message, Name};
 use serde::{Deserialize, Serialize};
 
 pub use content::{
     Content, Detail, Kind, MAX_AHEAD_MS, MAX_BODY_BYTES, MAX_CONTENT_BYTES, MAX_DETAIL, MAX_DETAILS, MAX_MEDIA,
     MAX_NAME, MAX_SUMMARY, MAX_TARGETS, MAX_TITLE, Media, Priority, Subject,
 };
+pub use event::{DraftEvent, lane_of};
 
 use crate::accounts::{Action, Actor};
 use crate::area::Areas;
-use crate::event::{DomainEvent, Lane};
 use crate::refusal::{Field, Refusal, Refusals, check_text, quote};
 
 /// Longest identifier of bulletins and schedules, in bytes.
@@ -50,7 +53,7 @@ pub enum Stage {
     Submitted,
     /// Given back with a reason.
     Returned,
-    /// Refused for good.
+    /// Refused for good; of a published bulletin, only this correction of it.
     Rejected,
     /// Approved, not yet published.
     Approved,
@@ -128,7 +131,7 @@ pub enum Command {
         /// Why; required.
         reason: String,
     },
-    /// Refuse for good.
+    /// Refuse for good; of a published bulletin, only this correction of it.
     Reject {
         /// Why; required.
         reason: String,
@@ -175,7 +178,10 @@ impl Command {
         let stage = draft.stage;
         match self {
             Self::Create { .. } => stage == Stage::Absent,
-            Self::Edit { .. } => matches!(stage, Stage::Draft | Stage::Returned | Stage::Published),
+            Self::Edit { .. } => {
+                matches!(stage, Stage::Draft | Stage::Returned | Stage::Published)
+                    || stage == Stage::Rejected && draft.published_version > 0
+            }
             Self::Submit => matches!(stage, Stage::Draft | Stage::Returned),
             Self::Return { .. } => matches!(stage, Stage::Submitted | Stage::Approved),
             Self::Reject { .. } | Self::Approve { .. } => stage == Stage::Submitted,
@@ -197,109 +203,6 @@ pub struct Context<'a> {
     pub areas: &'a Areas,
     /// Code of the area the node answers for; `""` for the central source.
     pub home: &'a str,
-}
-
-/// What happened to a draft, or to the bulletin made of it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum DraftEvent {
-    /// `httt.bulletin.v1.DraftCreated`
-    Created(wire::DraftCreated),
-    /// `httt.bulletin.v1.DraftEdited`
-    Edited(wire::DraftEdited),
-    /// `httt.bulletin.v1.DraftSubmitted`
-    Submitted(wire::DraftSubmitted),
-    /// `httt.bulletin.v1.DraftReturned`
-    Returned(wire::DraftReturned),
-    /// `httt.bulletin.v1.DraftRejected`
-    Rejected(wire::DraftRejected),
-    /// `httt.bulletin.v1.DraftApproved`
-    Approved(wire::DraftApproved),
-    /// `httt.bulletin.v1.DraftPublished`
-    Published(wire::DraftPublished),
-    /// `httt.bulletin.v1.BulletinPublished`, shared.
-    BulletinPublished(Lane, wire::BulletinPublished),
-    /// `httt.bulletin.v1.BulletinWithdrawn`, shared.
-    BulletinWithdrawn(Lane, wire::BulletinWithdrawn),
-}
-
-/// The lane of a published bulletin.
-pub fn lane_of(emergency: bool) -> Lane {
-    if emergency { Lane::Emergency } else { Lane::Content }
-}
-
-impl DraftEvent {
-    /// The event to append, for the bulletin with this identifier.
-    pub fn to_domain(&self, bulletin: &str) -> DomainEvent {
-        let draft = format!("{DRAFT_STREAM}{bulletin}");
-        let shared = format!("{BULLETIN_STREAM}{bulletin}");
-        match self {
-            Self::Created(event) => DomainEvent::of(Lane::Local, draft, event),
-            Self::Edited(event) => DomainEvent::of(Lane::Local, draft, event),
-            Self::Submitted(event) => DomainEvent::of(Lane::Local, draft, event),
-            Self::Returned(event) => DomainEvent::of(Lane::Local, draft, event),
-            Self::Rejected(event) => DomainEvent::of(Lane::Local, draft, event),
-            Self::Approved(event) => DomainEvent::of(Lane::Local, draft, event),
-            Self::Published(event) => DomainEvent::of(Lane::Local, draft, event),
-            Self::BulletinPublished(lane, event) => DomainEvent::of(*lane, shared, event),
-            Self::BulletinWithdrawn(lane, event) => DomainEvent::of(*lane, shared, event),
-        }
-    }
-
-    /// Reads an event back; none for other types, other lanes and undecodable bytes.
-    pub fn decode(lane: i32, kind: &str, data: &[u8]) -> Option<Self> {
-        let lane = Lane::try_from(lane).ok()?;
-        match lane {
-            Lane::Local => decode_draft(kind, data),
-            Lane::Emergency | Lane::Content => {
-                if kind == wire::BulletinPublished::full_name() {
-                    wire::BulletinPublished::decode(data).ok().map(|event| Self::BulletinPublished(lane, event))
-                } else if kind == wire::BulletinWithdrawn::full_name() {
-                    wire::BulletinWithdrawn::decode(data).ok().map(|event| Self::BulletinWithdrawn(lane, event))
-                } else {
-                    None
-                }
-            }
-            _ => None,
-        }
-    }
-
-    /// The name of what happened, for histories.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Created(_) => "created",
-            Self::Edited(_) => "edited",
-            Self::Submitted(_) => "submitted",
-            Self::Returned(_) => "returned",
-            Self::Rejected(_) => "rejected",
-            Self::Approved(_) => "approved",
-            Self::Published(_) => "published",
-            Self::BulletinPublished(..) => "bulletin_published",
-            Self::BulletinWithdrawn(..) => "withdrawn",
-        }
-    }
-
-    /// The reason given, if the event has one.
-    pub fn reason(&self) -> &str {
-        match self {
-            Self::Returned(event) => &event.reason,
-            Self::Rejected(event) => &event.reason,
-            Self::BulletinWithdrawn(_, event) => &event.reason,
-            _ => "",
-        }
-    }
-}
-
-fn decode_draft(kind: &str, data: &[u8]) -> Option<DraftEvent> {
-    fn is<M: Message + Name + Default>(kind: &str, data: &[u8]) -> Option<M> {
-        (kind == M::full_name()).then(|| M::decode(data).ok()).flatten()
-    }
-    None.or_else(|| is(kind, data).map(DraftEvent::Created))
-        .or_else(|| is(kind, data).map(DraftEvent::Edited))
-        .or_else(|| is(kind, data).map(DraftEvent::Submitted))
-        .or_else(|| is(kind, data).map(DraftEvent::Returned))
-        .or_else(|| is(kind, data).map(DraftEvent::Rejected))
-        .or_else(|| is(kind, data).map(DraftEvent::Approved))
-        .or_else(|| is(kind, data).map(DraftEvent::Published))
 }
 
 impl Draft {

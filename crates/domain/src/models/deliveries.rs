@@ -21,7 +21,8 @@ pub struct Delivery {
     pub sequence: u64,
     /// Communes it was offered to.
     pub offered: BTreeSet<String>,
-    /// Communes that scheduled it.
+    /// Communes that scheduled it at some time. Like the others a mark that was reached: a commune that takes it out of
+    /// its schedule again keeps that to itself.
     pub scheduled: BTreeSet<String>,
     /// Clusters that started playing it, by the receiver's ordinals.
     pub played: OrdinalSet,

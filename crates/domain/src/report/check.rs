@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use httt_wire::report as wire;
 use serde_json::Value;
+use time::{Date, Duration};
 
 use super::form::{Check, Form, Indicator, IndicatorType, Rule, hundredths_to_minutes};
 use super::period::Period;
@@ -100,6 +101,17 @@ pub fn check(form: &Form, filing: &Filing<'_>) -> Result<wire::ReportFiled, Refu
             .filter_map(|indicator| typed.remove(indicator.code.as_str()).map(|value| filed(indicator, value)))
             .collect(),
     })
+}
+
+/// Refuses a report whose period still runs: its figures are as of the last day, and nobody knows them before.
+///
+/// `today` is the day in Vietnamese time. Apart from [`check`], which needs no calendar.
+pub fn check_period_ended(period: Period, today: Date) -> Result<(), Refusal> {
+    if today > period.as_of() {
+        return Ok(());
+    }
+    let first_day = period.as_of().saturating_add(Duration::DAY);
+    Err(Refusal::PeriodNotEnded { period: period.to_string(), first_day })
 }
 
 /// Says that a province is complete, or names who is missing.

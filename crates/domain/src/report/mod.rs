@@ -14,7 +14,7 @@ mod form;
 mod period;
 mod sum;
 
-pub use check::{Filing, check, report_stream, submit_summary, summary_stream};
+pub use check::{Filing, check, check_period_ended, report_stream, submit_summary, summary_stream};
 pub use deadline::Deadlines;
 pub use form::{Check, Choice, Form, FormError, Forms, Indicator, IndicatorType, Rule};
 pub use period::Period;

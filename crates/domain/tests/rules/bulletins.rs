@@ -93,6 +93,26 @@ fn a_correction_is_a_new_version_in_the_same_lane() {
 }
 
 #[test]
+fn a_rejected_correction_does_not_freeze_what_is_published() {
+    let mut draft = submitted(text(Priority::Ordinary));
+    let approve = Command::Approve { step_up: false };
+    give(&mut draft, "binh", Role::Approver, &approve).expect("approved");
+    give(&mut draft, "binh", Role::Approver, &Command::Publish).expect("published");
+    let edit = Command::Edit { content: text(Priority::Priority) };
+    give(&mut draft, "an", Role::Author, &edit).expect("edited");
+    give(&mut draft, "an", Role::Author, &Command::Submit).expect("submitted");
+    give(&mut draft, "binh", Role::Approver, &Command::Reject { reason: "sai ngày".into() }).expect("rejected");
+    assert_eq!((draft.stage, draft.published_version), (Stage::Rejected, 1));
+    // Not the same thing again: it is changed first.
+    assert!(give(&mut draft, "an", Role::Author, &Command::Submit).expect_err("unchanged").has("wrong-state"));
+    give(&mut draft, "an", Role::Author, &edit).expect("a better correction");
+    give(&mut draft, "an", Role::Author, &Command::Submit).expect("submitted");
+    give(&mut draft, "binh", Role::Approver, &approve).expect("approved");
+    give(&mut draft, "binh", Role::Approver, &Command::Publish).expect("published");
+    assert_eq!((draft.stage, draft.published_version, draft.reason.as_str()), (Stage::Published, 2, ""));
+}
+
+#[test]
 fn returning_and_rejecting_need_a_reason() {
     for command in [Command::Return { reason: " ".into() }, Command::Reject { reason: String::new() }] {
         let refusals =

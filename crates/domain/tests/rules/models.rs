@@ -223,6 +223,7 @@ fn playback_is_counted() {
         volume: 0,
         duration_s: 90,
         emergency: true,
+        ..cw::PlaybackRecorded::default()
     };
     let play = |commune: &str| Owned::new("H24", Lane::Local, &format!("playback/{commune}"), &record);
     let playback: Playback = fold(&[play("10525"), play("10525"), play("10507")]);

@@ -3,11 +3,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use httt_domain::Refusals;
 use httt_domain::area::Areas;
 use httt_domain::report::{
-    FiledValue, Filing, Form, FormError, Forms, Period, Total, add, check, merge, submit_summary,
+    FiledValue, Filing, Form, FormError, Forms, Period, Total, add, check, check_period_ended, merge, submit_summary,
 };
 use httt_wire::report::{ReportFiled, value::Value as Wire};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use time::macros::date;
 
 pub(crate) fn form() -> &'static Form {
     Forms::built_in().get("commune-station", 1).expect("built in")
@@ -197,6 +198,28 @@ fn area_and_period_are_checked() {
         assert!(refusals.vi().contains(words), "{}", refusals.vi());
     }
     assert!(file_for(&good(), "2025-Q3", "10525").is_ok());
+}
+
+#[test]
+fn a_quarter_is_reported_once_it_has_ended() {
+    let period = |text: &str| text.parse::<Period>().expect("period");
+    for (text, today) in [
+        ("2026-Q3", date!(2026 - 10 - 01)),
+        ("2026-Q3", date!(2027 - 02 - 01)),
+        ("2025-Q4", date!(2026 - 01 - 01)),
+        ("2100-Q4", date!(2101 - 01 - 01)),
+    ] {
+        assert_eq!(check_period_ended(period(text), today), Ok(()), "{text} on {today}");
+    }
+    let refusal = check_period_ended(period("2026-Q3"), date!(2026 - 09 - 30)).expect_err("its last day");
+    assert_eq!((refusal.code(), refusal.field()), ("period-not-ended", "period"));
+    assert_eq!(
+        refusal.vi(),
+        "Kỳ báo cáo 2026-Q3 chưa kết thúc nên chưa nộp được báo cáo. Đề nghị nộp từ ngày 01/10/2026."
+    );
+    assert_eq!(refusal.en(), "The period 2026-Q3 has not ended. Please file its report from 2026-10-01 on.");
+    let refusal = check_period_ended(period("2026-Q4"), date!(2026 - 05 - 05)).expect_err("far ahead");
+    assert!(refusal.vi().contains("từ ngày 01/01/2027"), "{}", refusal.vi());
 }
 
 #[test]

@@ -27,7 +27,8 @@ pub struct RestPeer {
     base: String,
     client_id: String,
     client_secret: String,
-    send: HttpSend,
+    urgent: HttpSend,
+    bulk: HttpSend,
     token: Mutex<Option<String>>,
 }
 
@@ -37,13 +38,15 @@ struct TokenAnswer {
 }
 
 impl RestPeer {
-    /// A platform at `base` (`https://host:port`), spoken to as `client_id`.
-    pub fn new(base: &str, client_id: &str, client_secret: &str, send: HttpSend) -> Self {
+    /// A platform at `base` (`https://host:port`), spoken to as `client_id`. `urgent` and `bulk` have connections of
+    /// their own, so that no bulk transfer's flow control stands before an emergency.
+    pub fn new(base: &str, client_id: &str, client_secret: &str, urgent: HttpSend, bulk: HttpSend) -> Self {
         Self {
             base: base.trim_end_matches('/').to_owned(),
             client_id: client_id.to_owned(),
             client_secret: client_secret.to_owned(),
-            send,
+            urgent,
+            bulk,
             token: Mutex::new(None),
         }
     }
@@ -72,7 +75,7 @@ impl RestPeer {
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Bytes::from_static(b"grant_type=client_credentials"))
             .map_err(|error| self.wrong(error.to_string()))?;
-        let response = (self.send)(request, CALL_TIMEOUT).await.map_err(|cause| self.unreachable(cause))?;
+        let response = (self.urgent)(request, CALL_TIMEOUT).await.map_err(|cause| self.unreachable(cause))?;
         if !response.status().is_success() {
             return Err(self.wrong(format!("no access token: {}", response.status())));
         }
@@ -82,8 +85,16 @@ impl RestPeer {
         Ok(answer.access_token)
     }
 
+    fn by_lane(&self, feed: Option<&wire::FeedId>) -> &HttpSend {
+        match feed.and_then(|feed| Lane::from_wire(feed.lane)) {
+            Some(Lane::Directory | Lane::Emergency) => &self.urgent,
+            _ => &self.bulk,
+        }
+    }
+
     async fn call<T: Message + Default>(
         &self,
+        send: &HttpSend,
         method: Method,
         path: &str,
         body: Bytes,
@@ -99,7 +110,7 @@ impl RestPeer {
                 .header(header::CONTENT_TYPE, PROTOBUF)
                 .body(body.clone())
                 .map_err(|error| self.wrong(error.to_string()))?;
-            let response = (self.send)(request, limit).await.map_err(|cause| self.unreachable(cause))?;
+            let response = send(request, limit).await.map_err(|cause| self.unreachable(cause))?;
             match response.status() {
                 // Expired, or the platform restarted: one new token, once.
                 StatusCode::UNAUTHORIZED if spoiled.is_none() => spoiled = Some(token),
@@ -130,34 +141,41 @@ impl Peer for RestPeer {
         let (log_id, after, wait_ms) = (hex::encode(&request.log_id), request.after, request.wait_ms);
         let path = format!("/exchange/v1/heads?log_id={log_id}&after={after}&wait_ms={wait_ms}");
         let limit = CALL_TIMEOUT + Duration::from_millis(wait_ms.min(MAX_WAIT_MS).into());
-        self.call(Method::GET, &path, Bytes::new(), limit).await
+        self.call(&self.urgent, Method::GET, &path, Bytes::new(), limit).await
     }
 
     async fn read(&self, request: wire::ReadRequest) -> Result<wire::ReadResponse, PeerError> {
         let path =
             format!("{}?after={}&max_bytes={}", feed_path(request.feed.as_ref()), request.after, request.max_bytes);
-        self.call(Method::GET, &path, Bytes::new(), CALL_TIMEOUT).await
+        self.call(self.by_lane(request.feed.as_ref()), Method::GET, &path, Bytes::new(), CALL_TIMEOUT).await
     }
 
     async fn push(&self, request: wire::PushRequest) -> Result<wire::PushResponse, PeerError> {
         let path = feed_path(request.feed.as_ref());
-        self.call(Method::POST, &path, request.encode_to_vec().into(), CALL_TIMEOUT).await
+        self.call(
+            self.by_lane(request.feed.as_ref()),
+            Method::POST,
+            &path,
+            request.encode_to_vec().into(),
+            CALL_TIMEOUT,
+        )
+        .await
     }
 
     async fn stat_media(&self, request: wire::StatMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
         let path = format!("/exchange/v1/media/{}/state", hex::encode(&request.sha256));
-        self.call(Method::GET, &path, Bytes::new(), CALL_TIMEOUT).await
+        self.call(&self.bulk, Method::GET, &path, Bytes::new(), CALL_TIMEOUT).await
     }
 
     async fn read_media(&self, request: wire::ReadMediaRequest) -> Result<wire::ReadMediaResponse, PeerError> {
         let sha256 = hex::encode(&request.sha256);
         let path = format!("/exchange/v1/media/{sha256}?offset={}&max_bytes={}", request.offset, request.max_bytes);
-        self.call(Method::GET, &path, Bytes::new(), CALL_TIMEOUT).await
+        self.call(&self.bulk, Method::GET, &path, Bytes::new(), CALL_TIMEOUT).await
     }
 
     async fn write_media(&self, request: wire::WriteMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
         let sha256 = hex::encode(&request.sha256);
         let path = format!("/exchange/v1/media/{sha256}?size={}&offset={}", request.size, request.offset);
-        self.call(Method::PATCH, &path, request.data, CALL_TIMEOUT).await
+        self.call(&self.bulk, Method::PATCH, &path, request.data, CALL_TIMEOUT).await
     }
 }

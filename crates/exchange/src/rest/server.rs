@@ -233,9 +233,9 @@ fn media_path(text: &str) -> Result<Vec<u8>, BadRequest> {
     hex::decode(text).map_err(|_| BadRequest("a media address is a SHA-256 in hexadecimal"))
 }
 
-async fn stat_media(State(platform): State<Platform>, _: Caller, Path(sha256): Path<String>) -> Response {
+async fn stat_media(State(platform): State<Platform>, Caller(caller): Caller, Path(sha256): Path<String>) -> Response {
     match media_path(&sha256) {
-        Ok(sha256) => protobuf(&platform.service.stat_media(wire::StatMediaRequest { sha256 }).await),
+        Ok(sha256) => protobuf(&platform.service.stat_media(&caller, wire::StatMediaRequest { sha256 }).await),
         Err(wrong) => wrong.into_response(),
     }
 }

@@ -25,7 +25,7 @@ pub fn key(member: &str) -> SigningKey {
 pub struct MemoryMedia(Mutex<HashMap<Digest, (u64, Vec<u8>)>>);
 
 impl Media for MemoryMedia {
-    fn stat(&self, digest: Digest) -> BoxFuture<'_, Result<MediaStat, MediaError>> {
+    fn stat<'a>(&'a self, _: &'a AgencyCode, digest: Digest) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
         let held = self.0.lock().expect("lock").get(&digest).map(|(size, data)| (*size, data.len() as u64));
         let (size, held) = held.unwrap_or_default();
         Box::pin(async move { Ok(MediaStat { held, size, complete: size > 0 && held == size }) })
@@ -38,13 +38,14 @@ impl Media for MemoryMedia {
             Ok((Bytes::copy_from_slice(&data[offset as usize..end]), size))
         })
     }
-    fn write(
-        &self,
+    fn write<'a>(
+        &'a self,
+        member: &'a AgencyCode,
         digest: Digest,
         size: u64,
         offset: u64,
         data: Bytes,
-    ) -> BoxFuture<'_, Result<MediaStat, MediaError>> {
+    ) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
         {
             let mut all = self.0.lock().expect("lock");
             let (_, held) = all.entry(digest).or_insert((size, Vec::new()));
@@ -53,7 +54,7 @@ impl Media for MemoryMedia {
             }
             held.extend_from_slice(&data);
         }
-        self.stat(digest)
+        self.stat(member, digest)
     }
 }
 
@@ -71,15 +72,7 @@ impl Node {
         let dir = tempfile::tempdir().expect("dir");
         let sealer = Arc::new(Sealer::new(code(member), key(member)));
         let (log, _) = Log::open(dir.path(), sealer, Options::default()).expect("opens");
-        let directory = SharedDirectory::new(Directory::trusting(key("NDXP").public().fingerprint()));
-        let (follow, keep) = (log.clone(), directory.clone());
-        tokio::spawn(async move {
-            let mut entries = follow.subscribe(0);
-            drop(follow);
-            while let Ok(entry) = entries.next().await {
-                keep.apply(&entry.feed, &entry.batch.events);
-            }
-        });
+        let directory = SharedDirectory::new(log.clone(), Directory::trusting(key("NDXP").public().fingerprint()));
         Self { code: code(member), log, directory, stop: watch::Sender::new(false), dir }
     }
 
@@ -90,6 +83,42 @@ impl Node {
         self.log.commit(Transaction::append([event])).await.expect("commits");
     }
 
+    /// Enrols a province: the gateway does.
+    pub async fn enrol(&self, member: &str) {
+        let enrolled =
+            pb::MemberEnrolled { member: member.into(), kind: MemberKind::Province.into(), ..Default::default() };
+        let added = pb::KeyAdded { member: member.into(), key: Some(key(member).public().to_wire()) };
+        let stream = format!("member/{member}");
+        let events = [
+            NewEvent::of(Audience::All, Lane::Directory, stream.clone(), &enrolled),
+            NewEvent::of(Audience::All, Lane::Directory, stream, &added),
+        ];
+        self.log.commit(Transaction::append(events)).await.expect("enrols");
+    }
+
+    /// Puts many batches of one event each into an own feed.
+    pub async fn backlog(&self, feed: &str, count: u64) {
+        let feed: FeedId = feed.parse().expect("feed");
+        let sealer = Sealer::new(self.code.clone(), key(self.code.as_str()));
+        let mut head = None;
+        let mut batches = Vec::new();
+        for sequence in 1..=count {
+            let event = httt_wire::feed::Event {
+                id: u128::from(sequence).to_be_bytes().to_vec(),
+                stream: "s".into(),
+                version: sequence,
+                r#type: "test.v1.Said".into(),
+                ..Default::default()
+            };
+            let batch = sealer.seal(&feed, head.as_ref(), 0, vec![event]).expect("seals");
+            head = Some(batch.head());
+            batches.push(batch);
+        }
+        for some in batches.chunks(1_000) {
+            self.log.commit(Transaction::copy(some.to_vec())).await.expect("takes");
+        }
+    }
+
     /// Copies with `peer` in the background, pushing for `members`.
     pub fn copy_with<P: Peer>(&self, peer: Arc<P>, members: &[&str]) -> httt_exchange::Link {
         let link = httt_exchange::Link::default();
@@ -98,6 +127,7 @@ impl Node {
             pushes_for: Arc::new(move |_| members.clone()),
             settings: Settings { backoff_first_ms: 20, refusal_pause_ms: 200, ..Settings::default() },
             span_of: Arc::new(|_| tracing::Span::none()),
+            stopped: StoppedFeeds::default(),
         };
         tokio::spawn(run(self.log.clone(), self.directory.clone(), peer, link.clone(), options, self.stop.subscribe()));
         link
@@ -143,14 +173,17 @@ pub async fn gateway() -> (Node, Arc<Service>) {
     others.push(NewEvent::of(Audience::All, Lane::Directory, "member/H55", &granted));
     node.log.commit(Transaction::append(others)).await.expect("enrols");
     let service = service(&node, Receipts::Issue);
-    let mut changed = node.directory.watch();
-    while node.directory.get().member(&code("H55.LGSP")).is_none() {
-        changed.changed().await.expect("directory");
-    }
     (node, service)
 }
 
 pub fn service(node: &Node, receipts: Receipts) -> Arc<Service> {
     let media = Arc::new(MemoryMedia::default());
-    Arc::new(Service::new(node.log.clone(), node.directory.clone(), media, receipts, node.stop.subscribe()))
+    Arc::new(Service::new(
+        node.log.clone(),
+        node.directory.clone(),
+        media,
+        receipts,
+        StoppedFeeds::default(),
+        node.stop.subscribe(),
+    ))
 }

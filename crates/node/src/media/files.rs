@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use httt_feed::Digest;
@@ -16,14 +17,17 @@ const READ_BYTES: usize = 256 << 10;
 /// Levels of folders between the store's own and a file.
 const FAN_OUT: usize = 2;
 const INCOMING: &str = "incoming";
+/// How long an unfinished file waits for who brought it.
+const STALE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 pub(super) fn path(folder: &Path, digest: &Digest) -> PathBuf {
     let name = digest.to_string();
     folder.join(&name[..2]).join(&name[2..4]).join(name)
 }
 
-fn part(path: &Path) -> PathBuf {
-    path.with_extension("part")
+/// An unfinished file belongs to who brings it: nobody else can continue, spoil or discard it.
+fn part(path: &Path, writer: &str) -> PathBuf {
+    path.with_extension(format!("{writer}.part"))
 }
 
 pub(super) fn prepare(folder: &Path) -> Result<(), MediaStoreError> {
@@ -35,14 +39,35 @@ pub(super) fn prepare(folder: &Path) -> Result<(), MediaStoreError> {
         tracing::info!(path = %path.display(), "removing an unfinished upload");
         fs::remove_file(&path).map_err(|source| io_error(&path, source))?;
     }
+    sweep(folder, FAN_OUT)
+}
+
+/// Removes unfinished files that nobody has continued for [`STALE`].
+fn sweep(folder: &Path, levels: usize) -> Result<(), MediaStoreError> {
+    let failed = |source| io_error(folder, source);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let (path, metadata) = (entry.path(), entry.metadata().map_err(failed)?);
+        if metadata.is_dir() {
+            if levels > 0 {
+                sweep(&path, levels - 1)?;
+            }
+            continue;
+        }
+        let age = metadata.modified().ok().and_then(|changed| changed.elapsed().ok()).unwrap_or_default();
+        if path.extension().is_some_and(|extension| extension == "part") && age > STALE {
+            tracing::info!(path = %path.display(), "removing an unfinished file nobody continues");
+            discard(&path)?;
+        }
+    }
     Ok(())
 }
 
-pub(super) fn stat(path: &Path) -> Result<MediaStat, MediaStoreError> {
+pub(super) fn stat(path: &Path, writer: &str) -> Result<MediaStat, MediaStoreError> {
     if let Some(held) = length(path)? {
         return Ok(MediaStat { held, complete: true });
     }
-    Ok(MediaStat { held: length(&part(path))?.unwrap_or(0), complete: false })
+    Ok(MediaStat { held: length(&part(path, writer))?.unwrap_or(0), complete: false })
 }
 
 fn length(path: &Path) -> Result<Option<u64>, MediaStoreError> {
@@ -55,16 +80,17 @@ fn length(path: &Path) -> Result<Option<u64>, MediaStoreError> {
 
 pub(super) fn write_at(
     path: &Path,
+    writer: &str,
     digest: &Digest,
     total: u64,
     offset: u64,
     data: &[u8],
 ) -> Result<MediaStat, MediaStoreError> {
-    let stat = stat(path)?;
+    let stat = stat(path, writer)?;
     if stat.complete {
         return Ok(stat);
     }
-    let part = part(path);
+    let part = part(path, writer);
     let mut held = stat.held;
     if held > total {
         // Somebody announced a larger file under this digest: what was kept then is worthless.
@@ -130,24 +156,11 @@ pub(super) fn read_range(path: &Path, digest: &Digest, offset: u64, max: u64) ->
     Ok((bytes.into(), size))
 }
 
-pub(super) fn verify(path: &Path, digest: &Digest) -> Result<(), MediaStoreError> {
-    drop(open(path, digest)?);
-    let actual = digest_of(path)?;
-    if actual == *digest { Ok(()) } else { Err(MediaStoreError::Damaged { path: path.to_owned(), actual }) }
-}
-
 fn open(path: &Path, digest: &Digest) -> Result<File, MediaStoreError> {
     File::open(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => MediaStoreError::NotFound(*digest),
         _ => io_error(path, source),
     })
-}
-
-pub(super) fn remove(path: &Path) -> Result<(), MediaStoreError> {
-    discard(path)?;
-    discard(&part(path))?;
-    let folder = folder_of(path);
-    if folder.exists() { sync_folder(folder) } else { Ok(()) }
 }
 
 fn discard(path: &Path) -> Result<(), MediaStoreError> {
@@ -226,7 +239,7 @@ impl Incoming {
             create_folders(folder_of(&to))?;
             publish(&self.file, &self.path, &to)?;
         }
-        discard(&part(&to))
+        Ok(())
     }
 }
 

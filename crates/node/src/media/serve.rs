@@ -2,27 +2,28 @@
 
 use bytes::Bytes;
 use httt_exchange::{BoxFuture, Media, MediaError, MediaStat};
-use httt_feed::Digest;
+use httt_feed::{AgencyCode, Digest};
 
 use super::{MediaStore, MediaStoreError};
 
 impl Media for MediaStore {
-    fn stat(&self, digest: Digest) -> BoxFuture<'_, Result<MediaStat, MediaError>> {
-        Box::pin(async move { Ok(told(self.stat(digest).await?)) })
+    fn stat<'a>(&'a self, member: &'a AgencyCode, digest: Digest) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
+        Box::pin(async move { Ok(told(self.stat_for(member.as_str(), digest).await?)) })
     }
 
     fn read(&self, digest: Digest, offset: u64, max: usize) -> BoxFuture<'_, Result<(Bytes, u64), MediaError>> {
         Box::pin(async move { Ok(self.read_range(digest, offset, max as u64).await?) })
     }
 
-    fn write(
-        &self,
+    fn write<'a>(
+        &'a self,
+        member: &'a AgencyCode,
         digest: Digest,
         size: u64,
         offset: u64,
         data: Bytes,
-    ) -> BoxFuture<'_, Result<MediaStat, MediaError>> {
-        Box::pin(async move { Ok(told(self.write_at(digest, size, offset, data).await?)) })
+    ) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
+        Box::pin(async move { Ok(told(self.write_for(member.as_str(), digest, size, offset, data).await?)) })
     }
 }
 
@@ -35,9 +36,7 @@ impl From<MediaStoreError> for MediaError {
     fn from(error: MediaStoreError) -> Self {
         match error {
             MediaStoreError::NotFound(digest) => Self::NotHeld(digest),
-            MediaStoreError::Io { .. } | MediaStoreError::Damaged { .. } | MediaStoreError::Stopping => {
-                Self::Io(error.to_string())
-            }
+            MediaStoreError::Io { .. } | MediaStoreError::Stopping => Self::Io(error.to_string()),
             other => Self::Refused(other.to_string()),
         }
     }

@@ -15,7 +15,7 @@ fn sound(length: usize) -> Bytes {
 }
 
 fn part_of(store: &MediaStore, digest: Digest) -> PathBuf {
-    store.path(digest).with_extension("part")
+    store.path(digest).with_extension("own.part")
 }
 
 #[tokio::test]
@@ -145,13 +145,16 @@ async fn writers_of_one_file_take_turns() {
 }
 
 #[tokio::test]
-async fn damage_is_found_and_files_can_go() {
-    let (_folder, store) = store();
-    let digest = store.put_bytes(sound(1_000)).await.expect("stored");
-    store.verify(digest).await.expect("whole");
-    std::fs::write(store.path(digest), sound(999)).expect("damage");
-    assert!(matches!(store.verify(digest).await, Err(MediaStoreError::Damaged { .. })));
-    store.remove(digest).await.expect("removed");
-    store.remove(digest).await.expect("removed already");
-    assert!(matches!(store.verify(digest).await, Err(MediaStoreError::NotFound(_))));
+async fn nobody_can_spoil_what_another_brings() {
+    let dir = tempfile::tempdir().expect("dir");
+    let store = MediaStore::open(dir.path(), LIMIT).expect("store");
+    let data = Bytes::from(vec![7; 1_000]);
+    let digest = Digest::of(&data);
+    store.write_for("TW", digest, 1_000, 0, data.slice(..600)).await.expect("first");
+    // Somebody who knows the digest announces another size, and rubbish.
+    let rubbish = store.write_for("X9", digest, 1, 0, Bytes::from_static(b"!")).await;
+    assert!(matches!(rubbish, Err(MediaStoreError::Mismatch { .. })));
+    assert_eq!(store.stat_for("TW", digest).await.expect("stat"), MediaStat { held: 600, complete: false });
+    assert!(store.write_for("TW", digest, 1_000, 600, data.slice(600..)).await.expect("rest").complete);
+    assert!(store.stat_for("X9", digest).await.expect("stat").complete);
 }

@@ -109,7 +109,8 @@ pub(crate) async fn create(
 #[utoipa::path(
     get, path = "/api/v1/bulletins", tag = "bulletins", operation_id = "bulletins_list",
     summary = "Danh sách bản tin",
-    description = "This node's bulletins, the ones that changed last first.",
+    description = "This node's bulletins, the ones that changed last first. What was never published is listed only for \
+                   accounts that answer for all it targets.",
     params(ListQuery),
     responses((status = 200, description = "The bulletins", body = BulletinList)),
 )]
@@ -209,7 +210,7 @@ pub(crate) async fn return_(
 #[utoipa::path(
     post, path = "/api/v1/bulletins/{id}/reject", tag = "bulletins", operation_id = "bulletins_reject",
     summary = "Từ chối",
-    description = "Refuses it for good.",
+    description = "Refuses it for good; of a published bulletin, this correction of it.",
     params(("id" = String, Path)),
     request_body = ReasonBody,
     responses((status = 200, description = "Rejected", body = BulletinAnswer)),

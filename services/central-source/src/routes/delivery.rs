@@ -48,7 +48,7 @@ pub(crate) struct DeliveryTotals {
     communes: u64,
     /// Communes it was offered to.
     offered: u64,
-    /// Communes that scheduled it.
+    /// Communes that scheduled it at some time; taking it out of a schedule again is the commune's own affair.
     scheduled: u64,
     /// Clusters that played it.
     played: u64,
@@ -74,7 +74,7 @@ pub(crate) struct ProvinceDelivery {
     has_latest: bool,
     /// Communes it was offered to.
     offered: u64,
-    /// Communes that scheduled it.
+    /// Communes that scheduled it at some time; taking it out of a schedule again is the commune's own affair.
     scheduled: u64,
     /// Clusters that played it.
     played: u64,
@@ -93,14 +93,14 @@ pub(crate) async fn read(
     Path(id): Path<String>,
 ) -> Result<Answer<DeliveryAnswer>, ApiError> {
     let found = central.desk.models.read(|models| {
-        let view = models.drafts.get(&id).filter(|view| reader.concerns(&view.draft.content))?;
+        let view = models.drafts.get(&id).and_then(|view| reader.bulletin(models, view))?;
         let published = models.bulletins.get(&id).cloned();
         let nodes = models.deliveries.progress(&id).nodes;
         let confirmed: Vec<u64> = nodes
             .iter()
             .map(|node| models.deliveries.get(&id, &node.origin).map_or(0, |delivery| delivery.sequence))
             .collect();
-        Some((view.clone(), published, nodes.into_iter().zip(confirmed).collect::<Vec<_>>()))
+        Some((view.into_owned(), published, nodes.into_iter().zip(confirmed).collect::<Vec<_>>()))
     });
     let (view, published, nodes) = found.ok_or_else(no_such_bulletin)?;
     // What is out counts; before that, what would be.

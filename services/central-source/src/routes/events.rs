@@ -1,5 +1,6 @@
 //! What changes, as it changes: server-sent events.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::Central;
 use crate::changes::Change;
+use crate::models::CentralModels;
 use crate::scope::Reader;
 
 /// Streams open at a time.
@@ -25,12 +27,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
     get, path = "/api/v1/events", tag = "events", operation_id = "events_listen",
     summary = "Luồng sự kiện thời gian thực",
     description = "Server-sent events of type `change`, at most four a second; the event's id is the position. The \
-                   first one says `reload`. A stream ends after 15 minutes; connect again.",
+                   first one says `reload`. Bulletins that the account may not see are not named. A stream ends after \
+                   15 minutes; connect again.",
     responses((status = 200, description = "Each event's data", body = Change, content_type = "text/event-stream")),
 )]
 pub(crate) async fn listen(
     State(central): State<Central>,
-    _: Reader,
+    reader: Reader,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let place = Arc::clone(&central.listeners).try_acquire_owned().map_err(|_| {
         ApiError::unavailable(
@@ -56,9 +59,24 @@ pub(crate) async fn listen(
             () = tokio::time::sleep(MAX_LISTENING) => {}
         }
     });
-    let events =
-        stream::once(std::future::ready(first)).chain(following).take_until(end).map(|change| Ok(told(&change)));
+    let models = central.desk.models.clone();
+    let events = stream::once(std::future::ready(first))
+        .chain(following)
+        .take_until(end)
+        .map(move |change| Ok(told(&models.read(|models| shown(models, &reader, &change)))));
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+/// The change without the bulletins that the reader may not know of.
+fn shown<'a>(models: &CentralModels, reader: &Reader, change: &'a Change) -> Cow<'a, Change> {
+    let seen = |id: &String| models.drafts.get(id).is_some_and(|view| reader.sees_bulletin(models, view));
+    if change.bulletins.iter().chain(&change.deliveries).all(seen) {
+        return Cow::Borrowed(change);
+    }
+    let mut change = change.clone();
+    change.bulletins.retain(seen);
+    change.deliveries.retain(seen);
+    Cow::Owned(change)
 }
 
 fn told(change: &Change) -> Event {

@@ -13,7 +13,7 @@ use httt_domain::cluster::encode_deltas;
 use httt_feed::{AgencyCode, Audience, Digest, FeedId, Head, Lane, MemberKind, Sealer, SigningKey, VerifiedBatch};
 use httt_log::Transaction;
 use httt_node::accounts::{OtpSecret, hash_password};
-use httt_node::assembly::Node;
+use httt_node::assembly::{Node, Trust};
 use httt_node::client::{ClientLimits, HttpClient};
 use httt_node::config::load;
 use httt_node::shutdown::Shutdown;
@@ -268,6 +268,7 @@ impl World {
             ("duyet2", "\"approver\"", "VN"),
             ("kiemtra", "\"auditor\"", "VN"),
             ("haiphong", "\"auditor\"", "31"),
+            ("haiphong2", "\"author\"", "31"),
         ] {
             text += &format!(
                 "[[account]]\nname = {name:?}\npassword_hash = {hash:?}\nroles = [{roles}]\narea = {area:?}\n\
@@ -284,7 +285,7 @@ impl World {
              [node]\nmember = \"TW\"\ndata_dir = \"data\"\nsigning_key = \"signing.pem\"\n\
              gateway_fingerprint = \"{}\"\nmax_media_bytes = 1000000\n\
              [tls]\ncertificate = \"member.pem\"\nkey = \"member.key\"\nca = \"ca.pem\"\n\
-             [upstream]\nkind = \"grpc\"\naddress = \"https://{}\"\n\
+             [upstream]\nkind = \"grpc\"\naddress = \"https://{}\"\nstart_alone_after_ms = 10\n\
              [http]\nlisten = \"127.0.0.1:0\"\ntls = {{ certificate = \"http.pem\", key = \"http.key\" }}\n\
              [accounts]\nfile = \"accounts.toml\"\n",
             key("NDXP").public().fingerprint(),
@@ -300,7 +301,9 @@ impl World {
     /// Puts batches of others into the log of a central source that does not run.
     pub(crate) async fn copy(&self, batches: Vec<VerifiedBatch>) {
         let config = self.config().expect("configuration");
-        let node = self.until_unlocked(async || Node::open(&config.node, "test").await.map_err(Into::into)).await;
+        let node = self
+            .until_unlocked(async || Node::open(&config.node, Trust::Configured, "test").await.map_err(Into::into))
+            .await;
         node.log.commit(Transaction::copy(batches)).await.expect("copied");
         node.close(&Shutdown::new()).await;
     }
@@ -309,12 +312,7 @@ impl World {
         self.start_with("https", false).await
     }
 
-    /// Starts from a configuration without TLS for the API.
-    pub(crate) async fn start_plain(&self) -> Central {
-        self.start_with("http", true).await
-    }
-
-    async fn start_with(&self, scheme: &'static str, allow_plain_http: bool) -> Central {
+    pub(crate) async fn start_with(&self, scheme: &'static str, allow_plain_http: bool) -> Central {
         let config = self.config().expect("configuration");
         let shutdown = Shutdown::new();
         let running = self.until_unlocked(async || start(&config, &shutdown).await).await;
@@ -351,6 +349,10 @@ impl Central {
 
     pub(crate) fn client(&self) -> &HttpClient {
         &self.client
+    }
+
+    pub(crate) fn node(&self) -> &Node {
+        &self.running.node
     }
 
     pub(crate) async fn log_in(&self, name: &str) -> Person<'_> {

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use httt_feed::Digest;
 use httt_log::Transaction;
-use httt_node::assembly::{Node, NodeConfig};
+use httt_node::assembly::{Node, NodeConfig, Trust};
 use httt_node::config::{ConfigPath, TlsConfig};
 use httt_node::exchange::{Receipts, Service, grpc};
 use httt_node::shutdown::Shutdown;
 use httt_node::{tls, upstream};
 use serde_json::{Value, json};
 
-use crate::common::{World, clusters};
+use crate::common::{Person, World, clusters, otp};
 
 /// Waits for what happens in a moment.
 async fn until<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
@@ -39,11 +39,16 @@ async fn gateway(world: &World, shutdown: &Shutdown) -> Node {
         checkpoint_ms: 1_000,
         max_media_bytes: 1_000_000,
     };
-    let node = Node::open(&config, "test").await.expect("gateway");
+    let node = Node::open(&config, Trust::Own, "test").await.expect("gateway");
     node.log.commit(Transaction::copy([world.founding.clone()])).await.expect("directory");
-    node.current_directory().expect("directory");
-    let service =
-        Service::new(node.log.clone(), node.directory.clone(), node.media.clone(), Receipts::Issue, shutdown.watch());
+    let service = Service::new(
+        node.log.clone(),
+        node.directory.clone(),
+        node.media.clone(),
+        Receipts::Issue,
+        node.stopped.clone(),
+        shutdown.watch(),
+    );
     let file = |name: &str| ConfigPath::new(world.path(name));
     let identity = TlsConfig { certificate: file("gateway.pem"), key: file("gateway.key"), ca: Some(file("ca.pem")) };
     let identity = upstream::tls_identity(&identity).expect("identity");
@@ -55,6 +60,16 @@ async fn gateway(world: &World, shutdown: &Shutdown) -> Node {
     node
 }
 
+/// A bulletin with its file, submitted.
+async fn submitted_with(author: &Person<'_>, data: Vec<u8>, priority: &str) -> String {
+    let media = json!({ "sha256": Digest::of(&data).to_string(), "size": data.len(), "content_type": "audio/mpeg" });
+    author.upload(data).await;
+    let content = json!({ "title": "Có tiếng", "kind": "audio", "media": media, "priority": priority });
+    let id = author.draft(content).await;
+    author.post(&format!("/bulletins/{id}/submit"), json!({})).await;
+    id
+}
+
 #[tokio::test]
 async fn what_waited_for_the_link_goes_up_and_down() {
     let world = World::new(vec![]).await;
@@ -62,10 +77,7 @@ async fn what_waited_for_the_link_goes_up_and_down() {
     let (author, approver) = (central.log_in("bientap").await, central.log_in("duyet").await);
     let data = vec![7; 300_000];
     let digest = Digest::of(&data);
-    author.upload(data).await;
-    let media = json!({ "sha256": digest.to_string(), "size": 300_000, "content_type": "audio/mpeg" });
-    let id = author.draft(json!({ "title": "Có tiếng", "kind": "audio", "media": media })).await;
-    author.post(&format!("/bulletins/{id}/submit"), json!({})).await;
+    let id = submitted_with(&author, data, "ordinary").await;
     approver.post(&format!("/bulletins/{id}/approve"), json!({})).await;
     author.post(&format!("/bulletins/{id}/publish"), json!({})).await;
     assert_eq!(author.get("/link").await["connected"], false);
@@ -89,6 +101,42 @@ async fn what_waited_for_the_link_goes_up_and_down() {
     })
     .await;
     assert_eq!(level["stopped"], json!([]));
+    central.stop().await;
+    shutdown.trigger();
+    gateway.close(&shutdown).await;
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_sent_holds_up_no_other() {
+    let world = World::new(vec![]).await;
+    let shutdown = Shutdown::new();
+    let gateway = gateway(&world, &shutdown).await;
+    let central = world.start().await;
+    let (author, approver) = (central.log_in("bientap").await, central.log_in("duyet").await);
+    let publish = async |id: &str| {
+        approver.post(&format!("/bulletins/{id}/approve"), json!({})).await;
+        approver.post(&format!("/bulletins/{id}/publish"), json!({})).await;
+    };
+    let lost = vec![1; 10_000];
+    let id = submitted_with(&author, lost.clone(), "ordinary").await;
+    approver.post(&format!("/bulletins/{id}/approve"), json!({})).await;
+    std::fs::remove_file(central.node().media.path(Digest::of(&lost))).expect("removed");
+    approver.post(&format!("/bulletins/{id}/publish"), json!({})).await;
+    // By now it failed several times, and the next try is seconds away.
+    tokio::time::sleep(Duration::from_millis(3_300)).await;
+
+    let arrives = async |digest: Digest| {
+        let there =
+            until("at the exchange", async || gateway.media.stat(digest).await.ok().filter(|stat| stat.complete));
+        tokio::time::timeout(Duration::from_millis(1_500), there).await.is_ok()
+    };
+    let urgent = vec![2; 10_000];
+    let id = submitted_with(&author, urgent.clone(), "emergency").await;
+    approver.post(&format!("/bulletins/{id}/approve"), json!({ "otp": otp() })).await;
+    assert!(arrives(Digest::of(&urgent)).await, "the emergency's file waited");
+    let next = vec![3; 10_000];
+    publish(&submitted_with(&author, next.clone(), "ordinary").await).await;
+    assert!(arrives(Digest::of(&next)).await, "the next file waited");
     central.stop().await;
     shutdown.trigger();
     gateway.close(&shutdown).await;

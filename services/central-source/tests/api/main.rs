@@ -6,4 +6,7 @@ mod common;
 mod link;
 mod media;
 mod nation;
+mod scope;
 mod service;
+mod stream;
+mod trust;

@@ -5,8 +5,6 @@ use std::time::Duration;
 use crate::common::World;
 use axum::http::Method;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn an_unknown_key_is_refused() {
@@ -44,38 +42,16 @@ async fn health_and_description_need_no_session() {
 #[tokio::test]
 async fn changes_are_told_as_they_happen() {
     let world = World::new(vec![]).await;
-    // Plain HTTP, so that the stream can be read as it comes.
-    let path = world.path("central-source.toml");
-    let text = std::fs::read_to_string(&path).expect("configuration");
-    let plain: String =
-        text.lines().filter(|line| !line.starts_with("tls = ")).map(|line| format!("{line}\n")).collect();
-    std::fs::write(&path, plain).expect("write");
     let central = world.start_plain().await;
     let author = central.log_in("bientap").await;
-
-    let address = central.url("").replace("http://", "");
-    let mut stream = TcpStream::connect(&address).await.expect("connects");
-    let request =
-        format!("GET /api/v1/events HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\n\r\n", author.token());
-    stream.write_all(request.as_bytes()).await.expect("sends");
-    let mut told = String::new();
-    read_until(&mut stream, &mut told, "\"reload\":true").await;
+    let mut stream = central.listen(author.token()).await;
+    let told = stream.read_until("\"reload\":true").await;
     assert!(told.contains("content-type: text/event-stream"), "{told}");
     let id = author.draft(json!({ "title": "Tin", "body": "x" })).await;
-    read_until(&mut stream, &mut told, &format!("\"bulletins\":[\"{id}\"]")).await;
+    let told = stream.read_until(&format!("\"bulletins\":[\"{id}\"]")).await;
     assert!(told.contains("event: change"), "{told}");
 
     // A stream that is open does not hold up the stop.
     let stopped = tokio::time::timeout(Duration::from_secs(10), central.stop()).await;
     assert!(stopped.is_ok(), "stops in time");
-}
-
-async fn read_until(stream: &mut TcpStream, told: &mut String, wanted: &str) {
-    let mut buffer = [0; 4_096];
-    while !told.contains(wanted) {
-        let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut buffer)).await;
-        let length = read.expect("something comes").expect("reads");
-        assert_ne!(length, 0, "the stream ended: {told}");
-        told.push_str(&String::from_utf8_lossy(&buffer[..length]));
-    }
 }

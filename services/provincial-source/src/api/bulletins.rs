@@ -1,6 +1,6 @@
 //! Bulletins that are for this province, and what became of them here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::{Path, State};
 use httt_domain::accounts::Action;
@@ -12,7 +12,7 @@ use httt_node::http::{ApiError, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Params, not_found, page};
+use super::{Params, area_asked, not_found, page};
 use crate::models::ProvinceModels;
 use crate::province::{Inner, Province, media_of};
 
@@ -90,59 +90,106 @@ pub(crate) struct CommuneRow {
     plays: u64,
 }
 
-/// `?offset=&limit=`
+/// `?area=&offset=&limit=`
 #[derive(Debug, Deserialize)]
 pub(crate) struct ListParams {
+    area: Option<String>,
     offset: Option<usize>,
     limit: Option<usize>,
 }
 
-/// `GET /api/v1/bulletins`
+/// `?area=`
+#[derive(Debug, Deserialize)]
+pub(crate) struct AreaParams {
+    area: Option<String>,
+}
+
+/// An area as its account sees it: what lies elsewhere is neither shown nor counted.
+struct Sight<'a> {
+    province: &'a Inner,
+    models: &'a ProvinceModels,
+    area: &'a str,
+    /// The clusters there; none for the whole province, which needs no looking at each.
+    clusters: Option<Vec<u32>>,
+}
+
+impl<'a> Sight<'a> {
+    fn new(province: &'a Inner, models: &'a ProvinceModels, area: &'a str) -> Self {
+        let here = || {
+            let all = models.clusters.register(province.own()).into_iter().flat_map(|register| register.iter());
+            all.filter(|(_, cluster)| province.areas.covers(area, &cluster.commune)).map(|(ordinal, _)| ordinal)
+        };
+        let clusters = (area != province.home).then(|| here().collect());
+        Self { province, models, area, clusters }
+    }
+
+    fn covers(&self, commune: &str) -> bool {
+        self.province.areas.covers(self.area, commune)
+    }
+
+    /// Whether a bulletin is for anybody there.
+    fn concerns(&self, bulletin: &PublishedBulletin) -> bool {
+        self.province.concerns(bulletin)
+            && (self.clusters.is_none() || self.province.is_for(&bulletin.content, self.area))
+    }
+
+    /// Clusters there that started a bulletin.
+    fn played(&self, bulletin: &str) -> u64 {
+        let plays = &self.models.plays;
+        match &self.clusters {
+            None => plays.clusters(bulletin).count() as u64,
+            Some(here) => here.iter().filter(|ordinal| plays.has_ever_played(bulletin, **ordinal)).count() as u64,
+        }
+    }
+
+    fn row(&self, bulletin: &PublishedBulletin) -> BulletinRow {
+        let delivery = self.models.deliveries.get(&bulletin.bulletin, self.province.own());
+        let content = &bulletin.content;
+        let told = delivery.map(|delivery| &delivery.scheduled);
+        let scheduled = scheduled(self.models, &bulletin.bulletin, told);
+        let offered = delivery.into_iter().flat_map(|delivery| &delivery.offered);
+        BulletinRow {
+            bulletin: bulletin.bulletin.clone(),
+            publisher: bulletin.publisher.clone(),
+            version: bulletin.version,
+            title: content.shown_title(),
+            priority: content.priority,
+            kind: content.kind,
+            drill: content.drill,
+            published_at_ms: bulletin.published_at_ms,
+            changed_at_ms: bulletin.changed_at_ms,
+            valid_until_ms: content.valid_until_ms,
+            withdrawn: bulletin.withdrawn.clone(),
+            received_at_ms: delivery.map_or(0, |delivery| delivery.durable_at_ms),
+            offered: offered.filter(|commune| self.covers(commune)).count() as u64,
+            scheduled: scheduled.into_iter().filter(|commune| self.covers(commune)).count() as u64,
+            played: self.played(&bulletin.bulletin),
+        }
+    }
+}
+
+/// `GET /api/v1/bulletins?area=&offset=&limit=`
 pub(crate) async fn list(
     State(province): State<Province>,
     principal: Principal,
     Params(params): Params<ListParams>,
 ) -> Result<Json<BulletinPage>, ApiError> {
-    actor(&principal, Action::Read)?;
+    let actor = actor(&principal, Action::Read)?;
+    let area = area_asked(&province, &actor, params.area)?;
     let (offset, limit) = page(params.offset, params.limit);
     let mut bulletins: Vec<BulletinRow> = province.desk.models.read(|models| {
-        let latest = models.bulletins.latest().into_iter().filter(|bulletin| province.concerns(bulletin));
-        latest.skip(offset).take(limit + 1).map(|bulletin| row(&province, models, bulletin)).collect()
+        let sight = Sight::new(&province, models, &area);
+        let latest = models.bulletins.latest().into_iter().filter(|bulletin| sight.concerns(bulletin));
+        latest.skip(offset).take(limit + 1).map(|bulletin| sight.row(bulletin)).collect()
     });
     let next = (bulletins.len() > limit).then_some(offset + limit);
     bulletins.truncate(limit);
     Ok(Json(BulletinPage { bulletins, next }))
 }
 
-fn row(province: &Inner, models: &ProvinceModels, bulletin: &PublishedBulletin) -> BulletinRow {
-    let delivery = models.deliveries.get(&bulletin.bulletin, province.own());
-    let content = &bulletin.content;
-    BulletinRow {
-        bulletin: bulletin.bulletin.clone(),
-        publisher: bulletin.publisher.clone(),
-        version: bulletin.version,
-        title: content.shown_title(),
-        priority: content.priority,
-        kind: content.kind,
-        drill: content.drill,
-        published_at_ms: bulletin.published_at_ms,
-        changed_at_ms: bulletin.changed_at_ms,
-        valid_until_ms: content.valid_until_ms,
-        withdrawn: bulletin.withdrawn.clone(),
-        received_at_ms: delivery.map_or(0, |delivery| delivery.durable_at_ms),
-        offered: delivery.map_or(0, |delivery| delivery.offered.len() as u64),
-        scheduled: scheduled(models, &bulletin.bulletin, delivery.map(|delivery| &delivery.scheduled)).len() as u64,
-        played: models.plays.clusters(&bulletin.bulletin).count() as u64,
-    }
-}
-
 /// The communes that have a bulletin in a schedule now, and those of which its publisher was told.
-fn scheduled<'a>(
-    models: &'a ProvinceModels,
-    id: &str,
-    told: Option<&'a std::collections::BTreeSet<String>>,
-) -> std::collections::BTreeSet<&'a str> {
-    let mut communes: std::collections::BTreeSet<&str> = told.into_iter().flatten().map(String::as_str).collect();
+fn scheduled<'a>(models: &'a ProvinceModels, id: &str, told: Option<&'a BTreeSet<String>>) -> BTreeSet<&'a str> {
+    let mut communes: BTreeSet<&str> = told.into_iter().flatten().map(String::as_str).collect();
     let now = models
         .schedules
         .iter()
@@ -152,22 +199,25 @@ fn scheduled<'a>(
     communes
 }
 
-/// `GET /api/v1/bulletins/{bulletin}`
+/// `GET /api/v1/bulletins/{bulletin}?area=`
 pub(crate) async fn show(
     State(province): State<Province>,
     principal: Principal,
     Path(id): Path<String>,
+    Params(params): Params<AreaParams>,
 ) -> Result<Json<BulletinAnswer>, ApiError> {
-    actor(&principal, Action::Read)?;
+    let actor = actor(&principal, Action::Read)?;
+    let area = area_asked(&province, &actor, params.area)?;
     let found = province.desk.models.read(|models| {
-        let bulletin = models.bulletins.get(&id).filter(|bulletin| province.concerns(bulletin))?;
+        let sight = Sight::new(&province, models, &area);
+        let bulletin = models.bulletins.get(&id).filter(|bulletin| sight.concerns(bulletin))?;
         Some(BulletinAnswer {
-            row: row(&province, models, bulletin),
+            row: sight.row(bulletin),
             content: bulletin.content.clone(),
             author: bulletin.author.clone(),
             approver: bulletin.approver.clone(),
             media_held: false,
-            communes: communes(&province, models, bulletin),
+            communes: communes(&province, models, bulletin, &area),
         })
     });
     let mut answer = found.ok_or_else(|| not_found("bulletin", "Bản tin", "Bulletin", &id))?;
@@ -175,7 +225,7 @@ pub(crate) async fn show(
     Ok(Json(answer))
 }
 
-fn communes(province: &Inner, models: &ProvinceModels, bulletin: &PublishedBulletin) -> Vec<CommuneRow> {
+fn communes(province: &Inner, models: &ProvinceModels, bulletin: &PublishedBulletin, area: &str) -> Vec<CommuneRow> {
     let id = &bulletin.bulletin;
     let delivery = models.deliveries.get(id, province.own());
     let scheduled = scheduled(models, id, delivery.map(|delivery| &delivery.scheduled));
@@ -195,7 +245,7 @@ fn communes(province: &Inner, models: &ProvinceModels, bulletin: &PublishedBulle
         plays: playback.and_then(|playback| playback.communes.get(&commune)).map_or(0, |count| count.plays),
         commune,
     };
-    bulletin.content.communes_within(province.areas, &province.home).into_iter().map(of_commune).collect()
+    bulletin.content.communes_within(province.areas, area).into_iter().map(of_commune).collect()
 }
 
 /// What was played of a bulletin.
@@ -227,24 +277,33 @@ pub(crate) struct CommunePlayback {
     minutes: u64,
 }
 
-/// `GET /api/v1/playback/{bulletin}`
+/// `GET /api/v1/playback/{bulletin}?area=`
 pub(crate) async fn playback(
     State(province): State<Province>,
     principal: Principal,
     Path(id): Path<String>,
+    Params(params): Params<AreaParams>,
 ) -> Result<Json<PlaybackAnswer>, ApiError> {
-    actor(&principal, Action::Read)?;
+    let actor = actor(&principal, Action::Read)?;
+    let area = area_asked(&province, &actor, params.area)?;
     let found = province.desk.models.read(|models| {
+        let sight = Sight::new(&province, models, &area);
         let bulletin = models.bulletins.get(&id).filter(|bulletin| province.takes_from(&bulletin.publisher))?;
-        let total = models.playback.bulletin_total(&id);
-        let communes = models.playback.bulletin(&id).into_iter().flat_map(|playback| &playback.communes);
+        let all = models.playback.bulletin(&id).into_iter().flat_map(|playback| &playback.communes);
+        let here: Vec<_> = all.filter(|(commune, _)| sight.covers(commune)).collect();
+        // What was played there stays to be seen, also when a correction is no longer for them.
+        if here.is_empty() && sight.clusters.is_some() && !sight.concerns(bulletin) {
+            return None;
+        }
+        let total = here.iter().fold(PlayCount::default(), |total, (_, count)| sum(total, count));
         Some(PlaybackAnswer {
             bulletin: id.clone(),
             title: bulletin.content.shown_title(),
-            clusters_played: models.plays.clusters(&id).count() as u64,
+            clusters_played: sight.played(&id),
             total,
             minutes: total.minutes(),
-            communes: communes
+            communes: here
+                .into_iter()
                 .map(|(commune, count)| CommunePlayback {
                     commune: commune.clone(),
                     name: province.areas.name(commune),
@@ -255,4 +314,14 @@ pub(crate) async fn playback(
         })
     });
     found.map(Json).ok_or_else(|| not_found("bulletin", "Bản tin", "Bulletin", &id))
+}
+
+fn sum(total: PlayCount, count: &PlayCount) -> PlayCount {
+    PlayCount {
+        plays: total.plays + count.plays,
+        emergencies: total.emergencies + count.emergencies,
+        silent: total.silent + count.silent,
+        seconds: total.seconds.saturating_add(count.seconds),
+        last_started_at_ms: total.last_started_at_ms.max(count.last_started_at_ms),
+    }
 }

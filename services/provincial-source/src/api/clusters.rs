@@ -200,8 +200,8 @@ pub(crate) async fn list(
     principal: Principal,
     Params(params): Params<ListParams>,
 ) -> Result<Json<ClusterPage>, ApiError> {
-    actor(&principal, Action::Read)?;
-    let area = area_asked(&province, params.area)?;
+    let actor = actor(&principal, Action::Read)?;
+    let area = area_asked(&province, &actor, params.area)?;
     let (offset, limit) = page(params.offset, params.limit);
     let mut views = province.desk.models.read(|models| models.clusters.list(province.areas, &area));
     views.retain(|view| view.origin == province.own() && params.status.is_none_or(|status| view.status == status));
@@ -255,8 +255,8 @@ pub(crate) async fn totals(
     principal: Principal,
     Params(params): Params<AreaParams>,
 ) -> Result<Json<TotalsAnswer>, ApiError> {
-    actor(&principal, Action::Read)?;
-    let area = area_asked(&province, params.area)?;
+    let actor = actor(&principal, Action::Read)?;
+    let area = area_asked(&province, &actor, params.area)?;
     let row = |area: String, totals| TotalsRow { name: province.areas.name(&area), area, totals };
     Ok(Json(province.desk.models.read(|models| {
         let below = models.clusters.breakdown(province.areas, &area);

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::{Path, State};
 use httt_domain::accounts::Action;
+use httt_domain::device::vietnam_date;
 use httt_domain::models::{Filed, Submitted};
-use httt_domain::report::{Filing, Form, Forms, Period, Total, check, report_stream, submit_summary, summary_stream};
+use httt_domain::report::{
+    Filing, Form, Forms, Period, Total, check, check_period_ended, report_stream, submit_summary, summary_stream,
+};
 use httt_domain::{DomainEvent, Lane};
 use httt_log::Expected;
 use httt_node::accounts::Principal;
@@ -106,6 +109,8 @@ pub(crate) async fn file(
 ) -> Result<Json<FiledAnswer>, ApiError> {
     let actor = actor_for(&province, &principal, Action::FileReport, &area)?;
     let form = form(&code, &period)?;
+    let quarter = period.parse::<Period>().map_err(|refusal| refused(&refusal.into()))?;
+    check_period_ended(quarter, vietnam_date(province.desk.now_ms())).map_err(|refusal| refused(&refusal.into()))?;
     let within = within(&province, &actor);
     let filing = Filing { areas: province.areas, within, period: &period, area: &area, input: &input };
     let filed = check(form, &filing).map_err(|list| refused(&list))?;
@@ -135,7 +140,7 @@ pub(crate) async fn show(
     principal: Principal,
     Path((code, period, area)): Path<(String, String, String)>,
 ) -> Result<Json<FiledAnswer>, ApiError> {
-    actor(&principal, Action::Read)?;
+    actor_for(&province, &principal, Action::Read, &area)?;
     form(&code, &period)?;
     find(&province, code, period, area).map(Json)
 }
@@ -147,10 +152,10 @@ pub(crate) async fn sheet(
     Path((code, period)): Path<(String, String)>,
     Params(params): Params<AreaParams>,
 ) -> Result<Json<SheetAnswer>, ApiError> {
-    actor(&principal, Action::Read)?;
+    let actor = actor(&principal, Action::Read)?;
     let form = form(&code, &period)?;
     period.parse::<Period>().map_err(|refusal| refused(&refusal.into()))?;
-    let area = area_asked(&province, params.area)?;
+    let area = area_asked(&province, &actor, params.area)?;
     let areas = province.areas;
     Ok(Json(province.desk.models.read(|models| {
         let filed = models.reports.list(areas, &code, &period, &area).map(|(commune, filed)| FiledAnswer {

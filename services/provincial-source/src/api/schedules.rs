@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Params, actor_for, area_asked, not_found, refused};
+use super::{Params, actor_for, area_asked, check_area, not_found, refused};
 use crate::models::ProvinceModels;
 use crate::province::{Inner, Province};
 
@@ -133,8 +133,8 @@ pub(crate) async fn list(
     principal: Principal,
     Params(params): Params<ListParams>,
 ) -> Result<Json<Vec<ScheduleAnswer>>, ApiError> {
-    actor(&principal, Action::Read)?;
-    let area = area_asked(&province, params.commune)?;
+    let actor = actor(&principal, Action::Read)?;
+    let area = area_asked(&province, &actor, params.commune)?;
     Ok(Json(province.desk.models.read(|models| {
         let mut views: Vec<&ScheduleView> =
             models.schedules.iter().filter(|view| province.areas.covers(&area, &view.schedule.commune)).collect();
@@ -149,8 +149,10 @@ pub(crate) async fn show(
     principal: Principal,
     Path(id): Path<String>,
 ) -> Result<Json<ScheduleAnswer>, ApiError> {
-    actor(&principal, Action::Read)?;
-    find(&province, &id).map(Json)
+    let actor = actor(&principal, Action::Read)?;
+    let found = find(&province, &id)?;
+    check_area(&province, &actor, &found.commune)?;
+    Ok(Json(found))
 }
 
 /// `POST /api/v1/schedules`

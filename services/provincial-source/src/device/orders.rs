@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
 use super::{Device, DeviceResult, with};
-use crate::hub::Alert;
+use crate::hub::{Alert, Heard};
 use crate::province::Province;
 
 /// Longest a call may wait.
@@ -27,10 +27,11 @@ pub(crate) struct Orders {
     /// Commands since the last call.
     #[serde(rename = "DanhSachLenh")]
     commands: Vec<CommandMessage>,
-    /// Emergencies that the cluster has not reported playing.
+    /// Emergencies of which the cluster has not reported playing the version in force.
     #[serde(rename = "BanTinKhanCap", serialize_with = "bulletins")]
     emergencies: Vec<Arc<Alert>>,
-    /// Identifiers of emergencies that were taken back: what still plays of them is to stop.
+    /// Identifiers of emergencies that were taken back, everywhere or by a correction that is no longer for the commune:
+    /// what still plays of them is to stop.
     #[serde(rename = "BanTinThuHoi")]
     withdrawn: Vec<String>,
 }
@@ -75,13 +76,17 @@ pub(crate) async fn wait(
 }
 
 fn orders(province: &Province, device: &Device, revision: u64, commands: Vec<CommandMessage>) -> Orders {
-    let alerts = province.hub.alerts(&device.commune, province.desk.now_ms());
-    let (withdrawn, mut emergencies): (Vec<_>, Vec<_>) = alerts.into_iter().partition(|alert| alert.withdrawn);
+    let (mut emergencies, mut withdrawn) = (Vec::new(), Vec::new());
+    for (alert, heard) in province.hub.alerts(&device.commune, province.desk.now_ms()) {
+        match heard {
+            Heard::Sounds => emergencies.push(alert),
+            Heard::TakenBack => withdrawn.push(alert.bulletin.bulletin.clone()),
+        }
+    }
     let schedule_revision = province.desk.models.read(|models| {
         emergencies.retain(|alert| !models.plays.has_played(&alert.bulletin.bulletin, alert.version, device.ordinal));
         models.revisions.of(&device.commune)
     });
-    let withdrawn = withdrawn.iter().map(|alert| alert.bulletin.bulletin.clone()).collect();
     Orders { revision, schedule_revision, commands, emergencies, withdrawn }
 }
 

@@ -7,6 +7,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use httt_domain::accounts::{Actor, Role};
+use httt_domain::bulletin::Content;
 use httt_domain::device::{Answer, DeviceSchedule, ScheduleAnswer, vietnam_date};
 use httt_domain::refusal::{Field, Refusal, Refusals};
 use httt_domain::schedule::{Command, Context, Schedule, parse_date};
@@ -53,7 +54,7 @@ async fn make(province: &Province, commune: &str, now_ms: i64) -> (u64, Vec<Devi
         let mut schedules: Vec<Schedule> =
             models.schedules.of_commune(commune).into_iter().map(|view| view.schedule.clone()).collect();
         schedules.retain(|schedule| !schedule.cancelled && plays_from(schedule, today));
-        let bulletins = bulletins_of(models, &schedules, now_ms);
+        let bulletins = bulletins_of(province, models, commune, &schedules, now_ms);
         (models.revisions.of(commune), schedules, bulletins)
     });
     let mut ready = BTreeMap::new();
@@ -66,15 +67,19 @@ async fn make(province: &Province, commune: &str, now_ms: i64) -> (u64, Vec<Devi
     (revision, schedules.iter().map(shown).collect())
 }
 
+/// What of the schedules may play there now: a correction may have taken a bulletin from the commune since it was
+/// scheduled.
 fn bulletins_of(
+    province: &Province,
     models: &ProvinceModels,
+    commune: &str,
     schedules: &[Schedule],
     now_ms: i64,
-) -> BTreeMap<String, httt_domain::bulletin::Content> {
+) -> BTreeMap<String, Content> {
     let items = schedules.iter().flat_map(|schedule| &schedule.bulletins);
     items
         .filter_map(|item| models.bulletins.get(&item.bulletin))
-        .filter(|bulletin| bulletin.playable(now_ms))
+        .filter(|bulletin| bulletin.playable(now_ms) && province.is_for(&bulletin.content, commune))
         .map(|bulletin| (bulletin.bulletin.clone(), bulletin.content.clone()))
         .collect()
 }

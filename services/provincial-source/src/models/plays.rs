@@ -14,7 +14,7 @@ use super::{is_local, read};
 struct Played {
     /// Whoever started it, in any version.
     ever: OrdinalSet,
-    /// The version that `current` is about.
+    /// The version that `current` is about: the latest that anybody started.
     version: u32,
     /// Whoever started that version, so that a corrected emergency is offered again.
     current: OrdinalSet,
@@ -33,6 +33,11 @@ impl Plays {
         self.0.get(bulletin).is_some_and(|played| played.version == version && played.current.contains(ordinal))
     }
 
+    /// Whether a cluster started a bulletin in any version.
+    pub fn has_ever_played(&self, bulletin: &str, ordinal: u32) -> bool {
+        self.0.get(bulletin).is_some_and(|played| played.ever.contains(ordinal))
+    }
+
     /// The clusters that started a bulletin in any version, ascending.
     pub fn clusters(&self, bulletin: &str) -> impl Iterator<Item = u32> {
         self.0.get(bulletin).into_iter().flat_map(|played| played.ever.iter())
@@ -48,13 +53,21 @@ impl Plays {
             return;
         }
         let Some(record) = read::<PlaybackRecorded>(fact) else { return };
-        let version = bulletins.get(&record.bulletin).map_or(0, |bulletin| bulletin.version);
+        let in_force = bulletins.get(&record.bulletin).map_or(0, |bulletin| bulletin.version);
+        let version = match record.bulletin_version {
+            0 => in_force,
+            // Nobody has played what is not there yet.
+            told => told.min(in_force),
+        };
         let played = self.0.entry(record.bulletin).or_default();
-        if played.version != version {
+        played.ever.insert(record.cluster);
+        if played.version < version {
             played.version = version;
             played.current = OrdinalSet::default();
         }
-        played.ever.insert(record.cluster);
-        played.current.insert(record.cluster);
+        // A report that comes late, of a version before, says nothing of this one.
+        if played.version == version {
+            played.current.insert(record.cluster);
+        }
     }
 }

@@ -21,7 +21,9 @@ const EMERGENCIES_AT_ONCE: usize = 8;
 const EMERGENCY_RETRY_LEAST: Duration = Duration::from_millis(100);
 /// First pause after any other failure; doubled with each further one.
 const RETRY_LEAST: Duration = Duration::from_secs(1);
-/// Longest pause. A link that comes back ends it early.
+/// Longest pause for an emergency's file: it is asked for and refused in a moment, and whoever drowns does not wait.
+const EMERGENCY_RETRY_MOST: Duration = Duration::from_secs(2);
+/// Longest pause for any other. A link that comes back ends it early.
 const RETRY_MOST: Duration = Duration::from_secs(30);
 
 /// One bulletin that is not offered yet.
@@ -143,25 +145,38 @@ fn offer_id(province: &Province, bulletin: &PublishedBulletin) -> uuid::Uuid {
     derived_id(&[province.own(), "offered", &bulletin.bulletin, &bulletin.version.to_string()])
 }
 
-/// Emergencies first, then the oldest.
 fn start_due(province: &Province, jobs: &mut BTreeMap<String, Job>, running: &mut JoinSet<(String, u32, End)>) {
-    let now = Instant::now();
-    let busy = |emergency: bool| jobs.values().filter(|job| job.running && job.emergency() == emergency).count();
-    let mut places =
-        [(true, EMERGENCIES_AT_ONCE.saturating_sub(busy(true))), (false, ORDINARY_AT_ONCE.saturating_sub(busy(false)))];
-    for (emergency, places) in &mut places {
-        let due = |job: &&mut Job| !job.running && job.not_before <= now && job.emergency() == *emergency;
+    for bulletin in take_due(jobs, Instant::now()) {
+        let province = province.clone();
+        running.spawn(async move {
+            let end = work(&province, &bulletin).await;
+            (bulletin.bulletin.clone(), bulletin.version, end)
+        });
+    }
+}
+
+/// The bulletins to begin with now, which then count as running: emergencies first, in places that nothing else takes,
+/// then those that are due the longest.
+fn take_due(jobs: &mut BTreeMap<String, Job>, now: Instant) -> Vec<PublishedBulletin> {
+    let mut begun = Vec::new();
+    for (emergency, at_once) in [(true, EMERGENCIES_AT_ONCE), (false, ORDINARY_AT_ONCE)] {
+        let busy = jobs.values().filter(|job| job.running && job.emergency() == emergency).count();
+        let due = |job: &&mut Job| !job.running && job.not_before <= now && job.emergency() == emergency;
         let mut waiting: Vec<&mut Job> = jobs.values_mut().filter(due).collect();
         waiting.sort_by_key(|job| (job.not_before, job.bulletin.published_at_ms));
-        for job in waiting.into_iter().take(*places) {
+        for job in waiting.into_iter().take(at_once.saturating_sub(busy)) {
             job.running = true;
-            let (province, bulletin) = (province.clone(), job.bulletin.clone());
-            running.spawn(async move {
-                let end = work(&province, &bulletin).await;
-                (bulletin.bulletin.clone(), bulletin.version, end)
-            });
+            begun.push(job.bulletin.clone());
         }
     }
+    begun
+}
+
+/// How long to wait after so many failures before the last.
+fn pause(emergency: bool, failures: u32) -> Duration {
+    let (least, most) =
+        if emergency { (EMERGENCY_RETRY_LEAST, EMERGENCY_RETRY_MOST) } else { (RETRY_LEAST, RETRY_MOST) };
+    least.saturating_mul(1 << failures.min(8)).min(most)
 }
 
 fn finish(jobs: &mut BTreeMap<String, Job>, id: &str, version: u32, end: &End) {
@@ -173,11 +188,8 @@ fn finish(jobs: &mut BTreeMap<String, Job>, id: &str, version: u32, end: &End) {
         }
         End::Failed => {
             job.running = false;
-            let emergency = job.bulletin.content.priority.is_emergency();
-            let least = if emergency { EMERGENCY_RETRY_LEAST } else { RETRY_LEAST };
-            let pause = least.saturating_mul(1 << job.failures.min(8)).min(RETRY_MOST);
+            job.not_before = Instant::now() + pause(job.emergency(), job.failures);
             job.failures = job.failures.saturating_add(1);
-            job.not_before = Instant::now() + pause;
         }
     }
 }
@@ -213,5 +225,58 @@ async fn fetch(province: &Province, bulletin: &str, digest: Digest) -> bool {
             tracing::debug!(bulletin, %digest, %error, "the media file did not come; it is tried again");
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use httt_domain::bulletin::{Content, Priority};
+
+    fn job(id: &str, priority: Priority, not_before: Instant) -> (String, Job) {
+        let bulletin = PublishedBulletin {
+            bulletin: id.to_owned(),
+            publisher: "TW".into(),
+            version: 1,
+            content: Content { priority, ..Content::default() },
+            author: String::new(),
+            approver: String::new(),
+            published_at_ms: 0,
+            changed_at_ms: 0,
+            sequence: 1,
+            withdrawn: None,
+        };
+        (id.to_owned(), Job { bulletin, not_before, failures: 0, running: false })
+    }
+
+    #[test]
+    fn an_emergency_that_failed_is_tried_again_within_two_seconds() {
+        assert_eq!(pause(true, 0), Duration::from_millis(100));
+        assert!((0..100).all(|failures| pause(true, failures) <= Duration::from_secs(2)));
+        assert_eq!((pause(false, 0), pause(false, 100)), (Duration::from_secs(1), Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn an_emergency_never_waits_behind_ordinary_files() {
+        let now = Instant::now();
+        let ids = |begun: Vec<PublishedBulletin>| begun.into_iter().map(|one| one.bulletin).collect::<Vec<_>>();
+        let mut jobs: BTreeMap<String, Job> =
+            (0..20).map(|number| job(&format!("b{number:02}"), Priority::Ordinary, now)).collect();
+        assert_eq!(ids(take_due(&mut jobs, now)).len(), ORDINARY_AT_ONCE);
+        assert!(take_due(&mut jobs, now).is_empty(), "every place for ordinary files is taken");
+        jobs.extend([job("e1", Priority::Emergency, now), job("p1", Priority::Priority, now)]);
+        assert_eq!(ids(take_due(&mut jobs, now)), ["e1"]);
+
+        // Both at once: the emergency begins first.
+        let mut jobs: BTreeMap<String, Job> =
+            [job("b1", Priority::Ordinary, now), job("e1", Priority::Emergency, now)].into();
+        assert_eq!(ids(take_due(&mut jobs, now)), ["e1", "b1"]);
+
+        // Neither does one that is due wait behind those that failed a moment ago.
+        let soon = now + Duration::from_secs(1);
+        let mut jobs: BTreeMap<String, Job> =
+            (0..20).map(|number| job(&format!("e{number:02}"), Priority::Emergency, soon)).collect();
+        jobs.extend([job("e99", Priority::Emergency, now)]);
+        assert_eq!(ids(take_due(&mut jobs, now)), ["e99"]);
     }
 }

@@ -113,7 +113,7 @@ impl Place {
         format!(
             "area = '31'\n[node]\nmember = '{OWN}'\ndata_dir = 'data'\nsigning_key = 'signing.key'\n\
              gateway_fingerprint = '{}'\n[tls]\ncertificate = 'tls.pem'\nkey = 'tls.key'\nca = 'ca.pem'\n\
-             [upstream]\nkind = 'grpc'\naddress = 'https://127.0.0.1:1'\n\
+             [upstream]\nkind = 'grpc'\naddress = 'https://127.0.0.1:1'\nstart_alone_after_ms = 10\n\
              [http]\nlisten = '127.0.0.1:0'\ntls = {{ certificate = 'tls.pem', key = 'tls.key' }}\n\
              [accounts]\nfile = 'accounts.toml'\n\
              [devices]\nstatus_every_ms = {every}\noffline_after_ms = {offline}\nstatus_tick_ms = {tick}\n",
@@ -375,9 +375,14 @@ impl Outside {
     }
 
     pub async fn withdraw(&mut self, running: &Running, id: &str, emergency: bool) {
+        self.withdraw_at(running, id, emergency, now_ms()).await;
+    }
+
+    pub async fn withdraw_at(&mut self, running: &Running, id: &str, emergency: bool, at_ms: i64) {
         let withdrawn = BulletinWithdrawn { bulletin: id.into(), reason: "sai nội dung".into() };
         let lane = if emergency { Lane::Emergency } else { Lane::Content };
-        self.tell(running, "TW", lane, vec![(format!("bulletin/{id}"), typed(&withdrawn))]).await;
+        let event = pb::Event { occurred_at_ms: at_ms, ..typed(&withdrawn) };
+        self.tell(running, "TW", lane, vec![(format!("bulletin/{id}"), event)]).await;
     }
 }
 

@@ -1,5 +1,7 @@
 //! Bulletins as callers see them.
 
+use std::borrow::Cow;
+
 use httt_domain::bulletin::{Content, Kind, Priority, Stage, Subject};
 use httt_domain::models::{DraftView, PublishedBulletin};
 use httt_node::http::ApiError;
@@ -125,8 +127,8 @@ pub(crate) fn no_such_bulletin() -> ApiError {
 /// One bulletin as this account may see it.
 pub(super) fn find(central: &Central, reader: &Reader, id: &str) -> Result<BulletinAnswer, ApiError> {
     central.desk.models.read(|models| {
-        let view = models.drafts.get(id).filter(|view| reader.concerns(&view.draft.content));
-        view.map(|view| BulletinAnswer::of(view, models.bulletins.get(id))).ok_or_else(no_such_bulletin)
+        let view = models.drafts.get(id).and_then(|view| reader.bulletin(models, view));
+        view.map(|view| BulletinAnswer::of(&view, models.bulletins.get(id))).ok_or_else(no_such_bulletin)
     })
 }
 
@@ -175,16 +177,16 @@ impl BulletinAnswer {
 
 impl BulletinList {
     pub(super) fn of(models: &CentralModels, reader: &Reader, stage: Option<Stage>, limit: usize) -> Self {
-        let mut views: Vec<&DraftView> = models
+        let mut views: Vec<Cow<'_, DraftView>> = models
             .drafts
             .iter()
+            .filter_map(|view| reader.bulletin(models, view))
             .filter(|view| stage.is_none_or(|stage| view.draft.stage == stage))
-            .filter(|view| reader.concerns(&view.draft.content))
             .collect();
         views.sort_by(|a, b| (b.changed_at_ms, &b.draft.bulletin).cmp(&(a.changed_at_ms, &a.draft.bulletin)));
         let more = views.len() > limit;
         views.truncate(limit);
-        Self { bulletins: views.into_iter().map(|view| BulletinRow::of(models, view)).collect(), more }
+        Self { bulletins: views.iter().map(|view| BulletinRow::of(models, view)).collect(), more }
     }
 }
 

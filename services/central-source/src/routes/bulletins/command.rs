@@ -70,10 +70,12 @@ pub(super) async fn approve_with(
 }
 
 fn look(central: &Central, principal: &Principal, id: &str, seen: Option<u64>) -> Result<DraftView, ApiError> {
-    let view = central.desk.models.read(|models| models.drafts.get(id).cloned()).ok_or_else(no_such_bulletin)?;
-    if !Reader(principal.clone()).concerns(&view.draft.content) {
-        return Err(no_such_bulletin());
-    }
+    let reader = Reader(principal.clone());
+    let found = central
+        .desk
+        .models
+        .read(|models| models.drafts.get(id).filter(|view| reader.sees_bulletin(models, view)).cloned());
+    let view = found.ok_or_else(no_such_bulletin)?;
     match seen {
         Some(seen) if seen != view.stream_version => Err(commit_error(CommitError::WrongExpectedVersion {
             stream: format!("{DRAFT_STREAM}{id}"),

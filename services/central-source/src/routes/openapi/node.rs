@@ -72,6 +72,18 @@ pub(super) struct LinkAnswer {
     behind: Vec<BehindAnswer>,
     /// Feeds that forked and stand still.
     stopped: Vec<String>,
+    /// Own feeds of which the gateway has not receipted everything yet.
+    unreceipted: Vec<UnreceiptedAnswer>,
+}
+
+/// An own feed ahead of its receipts.
+#[derive(Serialize, ToSchema)]
+pub(super) struct UnreceiptedAnswer {
+    feed: String,
+    /// Last sequence here.
+    here: u64,
+    /// Last sequence the gateway gave a receipt for.
+    receipted: u64,
 }
 
 /// A feed that is not level with the peer's.
@@ -201,7 +213,13 @@ mod tests {
             feeds: vec![],
         });
         assert_described::<FeedAnswer>(api::FeedAnswer { feed: text(), sequence: 0, digest: text() });
-        assert_described::<LinkAnswer>(api::LinkAnswer { connected: false, behind: vec![], stopped: vec![] });
+        assert_described::<LinkAnswer>(api::LinkAnswer {
+            connected: false,
+            behind: vec![],
+            stopped: vec![],
+            unreceipted: vec![],
+        });
+        assert_described::<UnreceiptedAnswer>(api::UnreceiptedAnswer { feed: text(), here: 0, receipted: 0 });
         assert_described::<BehindAnswer>(api::BehindAnswer { feed: text(), here: 0, there: 0 });
         assert_described::<MemberAnswer>(api::MemberAnswer {
             code: text(),

@@ -1,9 +1,13 @@
 //! Everything a command can be refused for, in words a commune officer understands.
 
-use std::fmt;
+mod list;
+
 use std::ops::Deref;
 
-use serde::{Deserialize, Serialize, Serializer};
+use time::Date;
+
+pub use list::{RefusalForm, Refusals};
+pub(crate) use list::{check_text, quote};
 
 use crate::accounts::{Action, Role};
 use crate::number::group_vi;
@@ -56,7 +60,7 @@ pub struct NamedArea {
     pub name: String,
 }
 
-/// Why a command is refused. [`Display`](fmt::Display) is the English message.
+/// Why a command is refused. [`Display`](std::fmt::Display) is the English message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // The fields of the variants are what their messages say.
 pub enum Refusal {
@@ -111,6 +115,9 @@ pub enum Refusal {
     /// This version of the form does not hold for that period.
     #[error("Version {version} of the form \"{form}\" is not in force for {period}.")]
     FormNotInForce { form: String, version: u32, period: String },
+    /// The quarter still runs; `first_day` is the first on which its report can be filed.
+    #[error("The period {period} has not ended. Please file its report from {first_day} on.")]
+    PeriodNotEnded { period: String, first_day: Date },
     /// A check of a form fails; code and words come from the form's data.
     #[error("{en}")]
     FormCheck { code: String, field: Field, vi: String, en: String },
@@ -227,7 +234,10 @@ impl Refusal {
             | Self::TimesReversed { field, .. }
             | Self::DateOutOfRange { field, .. } => &field.path,
             Self::UnknownIndicator { .. } => "values",
-            Self::UnknownPeriod { .. } | Self::FormNotInForce { .. } | Self::NotAllFiled { .. } => "period",
+            Self::UnknownPeriod { .. }
+            | Self::FormNotInForce { .. }
+            | Self::PeriodNotEnded { .. }
+            | Self::NotAllFiled { .. } => "period",
             Self::StepUpNeeded => "otp",
             Self::EmergencyIsFixed => "content.priority",
             Self::EventTooLarge { .. } => "content",
@@ -255,6 +265,7 @@ impl Refusal {
             Self::AreaOutside { .. } => "area-outside",
             Self::UnknownPeriod { .. } => "unknown-period",
             Self::FormNotInForce { .. } => "form-not-in-force",
+            Self::PeriodNotEnded { .. } => "period-not-ended",
             Self::FormCheck { code, .. } => code,
             Self::NotAllFiled { .. } => "not-all-filed",
             Self::NotAllowed { .. } => "not-allowed",
@@ -348,6 +359,10 @@ impl Refusal {
             Self::FormNotInForce { form, version, period } => format!(
                 "Biểu mẫu “{form}” phiên bản {version} không áp dụng cho kỳ {period}. Đề nghị dùng đúng phiên bản của kỳ này."
             ),
+            Self::PeriodNotEnded { period, first_day } => format!(
+                "Kỳ báo cáo {period} chưa kết thúc nên chưa nộp được báo cáo. Đề nghị nộp từ ngày {}.",
+                day_vi(*first_day)
+            ),
             Self::FormCheck { vi, .. } => vi.clone(),
             Self::NotAllFiled { period, first, count } => format!(
                 "Còn {count} đơn vị cấp xã chưa nộp báo cáo kỳ {period}: {}. Đề nghị đôn đốc các đơn vị này nộp rồi gửi báo \
@@ -417,88 +432,7 @@ impl Refusal {
     }
 }
 
-/// A refusal as JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefusalForm {
-    /// Stable name for programs.
-    pub code: String,
-    /// JSON path of the field; empty for the command as a whole.
-    pub field: String,
-    /// Vietnamese message.
-    pub vi: String,
-    /// English message.
-    pub en: String,
-}
-
-impl Serialize for Refusal {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.to_form().serialize(serializer)
-    }
-}
-
-/// All mistakes of one command at once, so that a person corrects a form in one go. Never empty.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
-#[serde(transparent)]
-pub struct Refusals(pub Vec<Refusal>);
-
-impl Refusals {
-    /// `Ok` when there is nothing to refuse.
-    pub fn unless_empty(list: Vec<Refusal>) -> Result<(), Self> {
-        if list.is_empty() { Ok(()) } else { Err(Self(list)) }
-    }
-
-    /// The refusals.
-    pub fn iter(&self) -> std::slice::Iter<'_, Refusal> {
-        self.0.iter()
-    }
-
-    /// All Vietnamese messages, one a line.
-    pub fn vi(&self) -> String {
-        self.0.iter().map(Refusal::vi).collect::<Vec<_>>().join("\n")
-    }
-
-    /// Whether one of them has this code.
-    pub fn has(&self, code: &str) -> bool {
-        self.0.iter().any(|refusal| refusal.code() == code)
-    }
-}
-
-impl From<Refusal> for Refusals {
-    fn from(refusal: Refusal) -> Self {
-        Self(vec![refusal])
-    }
-}
-
-impl fmt::Display for Refusals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, refusal) in self.0.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            refusal.fmt(f)?;
-        }
-        Ok(())
-    }
-}
-
-/// Shortens what somebody typed before it is quoted back.
-pub(crate) fn quote(text: &str) -> String {
-    const LONGEST: usize = 60;
-    if text.chars().count() <= LONGEST { text.to_owned() } else { text.chars().take(LONGEST).chain(['…']).collect() }
-}
-
-/// `Required` or `TooLong` for a text with a limit in characters.
-pub(crate) fn check_text(
-    list: &mut Vec<Refusal>,
-    text: &str,
-    required: bool,
-    max: usize,
-    field: impl FnOnce() -> Field,
-) {
-    let given = text.chars().count();
-    if given > max {
-        list.push(Refusal::TooLong { field: field(), given, max, unit: Unit::Characters });
-    } else if required && text.trim().is_empty() {
-        list.push(Refusal::Required { field: field() });
-    }
+/// A day as Vietnamese officers write it: `01/10/2026`.
+fn day_vi(day: Date) -> String {
+    format!("{:02}/{:02}/{:04}", day.day(), u8::from(day.month()), day.year())
 }

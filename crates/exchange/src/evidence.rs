@@ -1,0 +1,103 @@
+//! What is kept of something that honest parties do not do, so that an auditor can see it later.
+
+use bytes::Bytes;
+use httt_feed::{Audience, Digest, FeedId, Lane, Refusal, VerifiedBatch, parse};
+use httt_log::{Log, NewEvent, Transaction};
+use httt_wire::Name as _;
+use httt_wire::directory::{ForkSeen, TamperingSeen};
+use uuid::Uuid;
+
+use crate::{Alarm, StoppedFeeds};
+
+/// Largest part of a forked batch kept in one event.
+const EVIDENCE_PART_BYTES: usize = 32 * 1024;
+
+/// A UUID made from what it stands for, so that the same fact gets the same id wherever and whenever it is told.
+pub(crate) fn derived_id(parts: &[&[u8]]) -> Uuid {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&Digest::of(&parts.concat()).0[..16]);
+    Uuid::new_v8(bytes)
+}
+
+/// Whether a refusal proves that the origin signed two histories: both are said of batches whose signature holds.
+pub(crate) fn two_stories(refusal: &Refusal) -> Option<u64> {
+    match refusal {
+        Refusal::Fork { sequence, .. } | Refusal::BrokenChain { sequence, .. } => Some(*sequence),
+        _ => None,
+    }
+}
+
+/// Keeps evidence in a log and stops forked feeds.
+pub(crate) struct Evidence<'a> {
+    pub(crate) log: &'a Log,
+    pub(crate) stopped: &'a StoppedFeeds,
+}
+
+impl Evidence<'_> {
+    /// If the refusal proves two histories: the feed stops, and the other batch is kept beside the one held. Told
+    /// again, it changes nothing.
+    pub(crate) async fn keep(&self, feed: &FeedId, refusal: &Refusal, other: &Bytes) {
+        let Some(sequence) = two_stories(refusal) else { return };
+        tracing::error!(%feed, sequence, "the origin signed two histories; the feed stops here");
+        self.stopped.stop(feed.clone());
+        let held = self.log.batch_digest(feed, sequence).ok().flatten();
+        self.commit(feed, self.fork_events(feed, sequence, held, other)).await;
+    }
+
+    /// [`Evidence::keep`], the other batch being among `batches`.
+    pub(crate) async fn keep_from(&self, feed: &FeedId, refusal: &Refusal, batches: &[VerifiedBatch]) {
+        let other = two_stories(refusal).and_then(|at| batches.iter().find(|batch| batch.sequence() == at));
+        if let Some(other) = other {
+            self.keep(feed, refusal, other.bytes()).await;
+        }
+    }
+
+    /// Keeps an alarm, once for each thing that is wrong however often it is seen.
+    pub(crate) async fn keep_alarm(&self, peer: &str, alarm: Alarm) {
+        let Alarm { feed, refusal, evidence } = alarm;
+        tracing::error!(%feed, peer, %refusal, "what came cannot be right");
+        if let Some(other) = &evidence {
+            self.keep(&feed, &refusal, other).await;
+        }
+        let sequence = evidence.clone().and_then(|bytes| parse(bytes).ok()).map_or(0, |batch| batch.sequence());
+        let sha256 = evidence.map(|bytes| Digest::of(&bytes).0.to_vec()).unwrap_or_default();
+        let (text, name) = (refusal.to_string(), feed.to_string());
+        let id = derived_id(&[TamperingSeen::full_name().as_bytes(), name.as_bytes(), text.as_bytes(), &sha256]);
+        let seen = TamperingSeen { feed: name, sequence, peer: peer.to_owned(), refusal: text, sha256 };
+        let event = NewEvent::of(self.own(), Lane::Local, format!("tampering/{feed}"), &seen);
+        self.commit(&feed, vec![event.with_id(id).with_actor("exchange")]).await;
+    }
+
+    fn own(&self) -> Audience {
+        Audience::One(self.log.origin().clone())
+    }
+
+    async fn commit(&self, feed: &FeedId, events: Vec<NewEvent>) {
+        if let Err(error) = self.log.commit(Transaction::append(events)).await {
+            tracing::error!(%feed, %error, "evidence could not be kept");
+        }
+    }
+
+    fn fork_events(&self, feed: &FeedId, sequence: u64, held: Option<Digest>, other: &Bytes) -> Vec<NewEvent> {
+        // As chains name batches: by their body.
+        let digest = httt_feed::body_digest(other).unwrap_or_else(|| Digest::of(other));
+        let parts = other.len().div_ceil(EVIDENCE_PART_BYTES);
+        other
+            .chunks(EVIDENCE_PART_BYTES)
+            .enumerate()
+            .map(|(part, bytes)| {
+                let seen = ForkSeen {
+                    feed: feed.to_string(),
+                    sequence,
+                    held_digest: held.map(|digest| digest.0.to_vec()).unwrap_or_default(),
+                    other_digest: digest.0.to_vec(),
+                    part: part as u32,
+                    parts: parts as u32,
+                    other: bytes.to_vec(),
+                };
+                let id = derived_id(&[ForkSeen::full_name().as_bytes(), &digest.0, &(part as u64).to_be_bytes()]);
+                NewEvent::of(self.own(), Lane::Local, format!("fork/{feed}"), &seen).with_id(id).with_actor("exchange")
+            })
+            .collect()
+    }
+}
