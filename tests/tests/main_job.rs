@@ -225,3 +225,23 @@ fn programs_explain_themselves() {
     let missing = httt(["run", "central-source", "--config", "/nonexistent.toml"]);
     assert_eq!(missing.code, Some(78), "{missing:#?}");
 }
+
+#[test]
+fn a_development_authority_is_made_once_and_members_are_named_by_their_key() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().to_str().expect("path");
+    assert_eq!(httt(["pki", "member", path, "H24", "--kind", "province"]).code, Some(1), "no authority yet");
+    assert_eq!(httt(["pki", "init", path]).code, Some(0));
+    let again = httt(["pki", "init", path]);
+    assert!(again.code == Some(1) && again.stderr.contains("already holds an authority"), "{again:#?}");
+    let made = httt(["pki", "member", path, "H24", "--kind", "province", "--area", "31", "--carrier", "H24.LGSP"]);
+    assert_eq!(made.code, Some(0), "{made:#?}");
+    let fingerprint = made.stdout.trim().strip_prefix("H24 ").expect("code and fingerprint");
+    assert_eq!(fingerprint.len(), 64);
+    let member = fs::read_to_string(dir.path().join("members/H24.toml")).expect("member file");
+    assert!(member.contains("carriers = [\"H24.LGSP\"]") && member.contains("area = \"31\""), "{member}");
+    let secret = fs::metadata(dir.path().join("H24/signing.key")).expect("key");
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&secret.permissions()) & 0o077, 0, "a key others can read");
+    let wrong = httt(["pki", "member", path, "h24", "--kind", "province"]);
+    assert!(wrong.stderr.contains("is not an agency code"), "{wrong:#?}");
+}

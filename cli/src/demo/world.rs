@@ -415,6 +415,8 @@ impl NodeProcess {
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true)
+            // Ctrl-C at a terminal is for the demo, which stops its nodes in order.
+            .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {}", self.code))?;
         self.child = Some(child);

@@ -20,6 +20,9 @@ pub const MAX_EVENTS_PER_BATCH: usize = 4_096;
 /// Longest stream name, event type, actor or trace context.
 pub const MAX_NAME_BYTES: usize = 200;
 
+/// Largest stream version: far beyond any real one, and safe to count on from.
+const MAX_VERSION: u64 = i64::MAX as u64;
+
 const _: () = assert!(MAX_SEALED_BYTES <= u16::MAX as usize, "tlog-tiles gives an entry's length 16 bits");
 
 /// Pre-authentication encoding of DSSE v1.
@@ -70,6 +73,7 @@ pub fn parse(bytes: Bytes) -> Result<UnverifiedBatch, Refusal> {
         .map_err(|error| Refusal::Malformed(error.to_string()))?;
     let previous = match (batch.sequence, batch.previous.len()) {
         (0, _) => return Err(malformed("sequences start at 1")),
+        (MAX_VERSION.., _) => return Err(malformed("no feed has such a sequence")),
         (1, 0) => None,
         (1, _) => return Err(malformed("the first batch of a feed has no `previous`")),
         _ => Some(Digest::from_slice(&batch.previous).ok_or_else(|| malformed("`previous` is not 32 bytes"))?),
@@ -105,6 +109,9 @@ pub fn check_event(event: &pb::Event) -> Result<(), Refusal> {
     }
     if event.stream.is_empty() || event.r#type.is_empty() || event.version == 0 {
         return Err(Refusal::Malformed("an event lacks its stream, type or version".into()));
+    }
+    if event.version > MAX_VERSION {
+        return Err(Refusal::Malformed(format!("no stream has a version {}", event.version)));
     }
     Ok(())
 }

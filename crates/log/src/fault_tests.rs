@@ -347,3 +347,32 @@ async fn a_failing_index_stops_writing_but_loses_nothing() {
     assert_eq!((report.entries, report.index), (3, IndexState::Kept { caught_up: 1 }));
     assert_eq!(log.read(0, 9, usize::MAX).expect("read").len(), 3);
 }
+
+/// What was only in the page cache, after a kill or a failed fsync, is put on disk before anybody is told of it.
+#[tokio::test]
+async fn opening_puts_what_it_recovered_on_disk_or_does_not_open() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (log, _) = open(dir.path(), &FaultyFiles::default(), 1 << 20);
+    log.commit(one()).await.expect("commit");
+    log.close().await;
+    for op in [Op::Write, Op::Sync, Op::SyncDir] {
+        let files = FaultyFiles::default();
+        files.plan([(op, EIO)]);
+        let opened = Log::open_with(dir.path(), sealer(), options(1 << 20), Arc::new(files.clone()));
+        assert!(opened.is_err(), "{op:?} failed and the log opened");
+        assert_eq!(files.left(), 0, "{op:?} was met");
+    }
+    let (log, report) = open(dir.path(), &FaultyFiles::default(), 1 << 20);
+    assert_eq!((report.entries, report.cut), (1, None));
+    log.close().await;
+}
+
+/// The next chunk is begun only when the one before is on disk whole.
+#[tokio::test]
+async fn a_chunk_is_on_disk_before_the_next_one_is_begun() {
+    let (told, log, _, dir) = third_commit(&[(Op::Sync, EIO)], 1_000).await;
+    assert!(matches!(told, Err(CommitError::Poisoned(_))), "{told:?}");
+    assert!(log.poisoned().is_some());
+    let chunks = std::fs::read_dir(dir.path().join(crate::open::CHUNKS_DIR)).expect("chunks").count();
+    assert_eq!(chunks, 1, "a chunk follows one that may not be whole");
+}

@@ -61,7 +61,10 @@
 //! torn tail, and are cut and reported, if no intact frame of a later group follows them; otherwise they are damage,
 //! and the log does not open but says which chunk, byte and position. A log shorter than its signed checkpoint, or
 //! with another root, does not open either. An index that disagrees with the chunks, panics or is missing is moved
-//! aside and built anew.
+//! aside and built anew; so is one that failed while the log was open, which a mark beside it remembers.
+//!
+//! What is recovered may have been read from the page cache and never have reached the disk. Before anybody is told of
+//! it, the last chunk's tail is written again and synced, and the folders are.
 //!
 //! # Concurrency
 //!

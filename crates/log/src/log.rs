@@ -1,5 +1,6 @@
 //! The handle.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,10 +97,19 @@ impl Log {
             .enable_time()
             .build()
             .map_err(OpenError::io("starting the writer"))?;
+        let watched = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("httt-log".into())
             .spawn(move || {
-                let closer = runtime.block_on(writer.run(queue));
+                let run = AssertUnwindSafe(|| runtime.block_on(writer.run(queue)));
+                let closer = catch_unwind(run).unwrap_or_else(|_| {
+                    // Callers hear `Closed`; whoever watches must not take that for health.
+                    watched.set_poison("the writer panicked; open the log anew");
+                    tracing::error!("the log's writer panicked");
+                    None
+                });
+                // The folder stays locked while anybody holds on to it.
+                drop(watched);
                 if let Some(closer) = closer {
                     // Whoever asked may have stopped waiting.
                     let _ = closer.send(());

@@ -21,7 +21,15 @@ pub fn scan_entries(dir: &Path) -> Result<ScanEntries, ReadError> {
     let folder = dir.join(CHUNKS_DIR);
     let numbers = catalogue::numbers(&folder)
         .map_err(|error| ReadError::Io { chunk: folder.display().to_string(), error: error.to_string() })?;
-    Ok(ScanEntries { folder, numbers: numbers.into(), scanner: None, ready: VecDeque::new(), ended: false })
+    Ok(ScanEntries {
+        folder,
+        numbers: numbers.into(),
+        next: (0, 0),
+        log_id: None,
+        scanner: None,
+        ready: VecDeque::new(),
+        ended: false,
+    })
 }
 
 /// See [`scan_entries`].
@@ -30,6 +38,10 @@ pub struct ScanEntries {
     folder: PathBuf,
     /// Chunks not begun yet.
     numbers: VecDeque<u32>,
+    /// Number of the chunk and position of the entry that come next.
+    next: (u32, u64),
+    /// The log's, by its first chunk.
+    log_id: Option<[u8; 16]>,
     scanner: Option<(String, Seed, Scanner)>,
     /// Entries of the group read last: position, offset, bytes.
     ready: VecDeque<(u64, u64, Bytes)>,
@@ -57,7 +69,10 @@ impl ScanEntries {
                     self.ready
                         .extend(group.entries.into_iter().map(|entry| (entry.position, entry.offset, entry.bytes)));
                 }
-                Step::End => self.scanner = None,
+                Step::End => {
+                    self.next.1 = scanner.position();
+                    self.scanner = None;
+                }
                 Step::Bad(bad) => {
                     let path = self.folder.join(name.as_str());
                     let later =
@@ -75,22 +90,34 @@ impl ScanEntries {
         }
     }
 
-    fn begin(&self, number: u32) -> Result<Option<(String, Seed, Scanner)>, ReadError> {
+    fn begin(&mut self, number: u32) -> Result<Option<(String, Seed, Scanner)>, ReadError> {
         let name = chunk_name(number);
         let path = self.folder.join(&name);
+        let (expected, position) = self.next;
+        self.next.0 = number + 1;
         let failed = |error: std::io::Error| ReadError::Io { chunk: name.clone(), error: error.to_string() };
+        let damaged = |what: &str| {
+            let what = what.to_owned();
+            Err(ReadError::Damaged(Damage { chunk: name.clone(), offset: 0, position, what }))
+        };
+        if number != expected {
+            return damaged("a chunk before this one is missing");
+        }
         match scan::read_header(&path).map_err(failed)? {
             Some(Ok(header)) => {
+                if header.number != number || header.first_position != position {
+                    return damaged("the chunk does not begin where the one before it ends");
+                }
+                if *self.log_id.get_or_insert(header.log_id) != header.log_id {
+                    return damaged("the chunk belongs to another log");
+                }
                 let seed = Seed::of(&header.log_id);
                 let scanner = Scanner::new(&path, seed, CHUNK_HEADER_BYTES as u64, header.first_position, 0);
                 Ok(Some((name.clone(), seed, scanner.map_err(failed)?)))
             }
             // A chunk made a moment before a crash; the last one may be so.
             None if self.numbers.is_empty() => Ok(None),
-            _ => {
-                let what = "no readable chunk header".to_owned();
-                Err(ReadError::Damaged(Damage { chunk: name, offset: 0, position: 0, what }))
-            }
+            _ => damaged("no readable chunk header"),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::checkpoint::{self, Parsed};
 use crate::chunks::Chunks;
 use crate::files::Files;
 use crate::frame::{ChunkHeader, Seed, chunk_name};
-use crate::index::store::{SledIndex, move_aside};
+use crate::index::store::{SledIndex, doubtful_mark, move_aside};
 use crate::index::{Index, IndexError, rows};
 use crate::log::Options;
 use crate::merkle::{CompactRange, IndexedTree};
@@ -129,12 +129,15 @@ pub(crate) fn open(
     if let Some(torn) = &catalogue.torn {
         let bytes = fs::metadata(torn).map(|data| data.len()).unwrap_or_default();
         files.remove(torn).map_err(OpenError::io("removing a chunk without header"))?;
+        // Else it might be back after a crash, behind groups that were written since.
+        files.sync_dir(&chunks_dir).map_err(OpenError::io("removing a chunk without header"))?;
         let chunk = torn.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
         report.cut.get_or_insert(CutTail { chunk, offset: 0, bytes, position: report.entries });
     }
     let tail = Tail::open(Arc::clone(&files), &chunks_dir, log_id, options.chunk_bytes, recovered.tail)
         .map_err(OpenError::io("opening the last chunk"))?;
-    recover::trim(files.as_ref(), &chunks_dir, recovered.tail).map_err(OpenError::io("cutting the torn tail"))?;
+    recover::settle(files.as_ref(), dir, &chunks_dir, recovered.tail)
+        .map_err(OpenError::io("putting the recovered tail on disk"))?;
     announce(dir, &report);
 
     let heads = rows::heads(index.as_ref()).map_err(|error| OpenError::Index(error.0))?;
@@ -234,8 +237,11 @@ fn open_index(
 ) -> Result<OpenedIndex, OpenError> {
     let path = dir.join(INDEX_DIR);
     let existed = path.try_exists().map_err(OpenError::io("looking for the index"))?;
+    let doubtful = doubtful_mark(&path).try_exists().map_err(OpenError::io("looking for the index"))?;
     let reason = if created || !existed {
         "there was no index".to_owned()
+    } else if doubtful {
+        "it failed while the log was open".to_owned()
     } else {
         let opened = SledIndex::open(&path, options.index_cache_bytes);
         match opened.and_then(|index| vet::vet(&index, chunks, files, log_id).map(|start| (index, start))) {
@@ -247,6 +253,9 @@ fn open_index(
     if existed {
         let aside = move_aside(&path).map_err(OpenError::io("moving the index aside"))?;
         tracing::warn!(reason, aside = ?aside, "the index is doubtful: it is set aside and rebuilt");
+    }
+    if doubtful {
+        fs::remove_file(doubtful_mark(&path)).map_err(OpenError::io("setting the index aside"))?;
     }
     let index = SledIndex::open(&path, options.index_cache_bytes).map_err(|error| OpenError::Index(error.0))?;
     let state = if created { IndexState::Created } else { IndexState::Rebuilt { reason } };

@@ -1,17 +1,20 @@
 //! Walks the chunks from a known place to the end of the log, feeding the index, and decides what a bad tail is.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::chunks::Location;
 use crate::entry::Entry;
-use crate::files::Files;
+use crate::files::{self, Files};
 use crate::frame::{CHUNK_HEADER_BYTES, ChunkHeader, Seed, chunk_name};
+use crate::group::MAX_TRANSACTION_BYTES;
 use crate::index::rows::{self, IndexedEntry, Meta};
 use crate::index::{Index, Row};
 use crate::merkle::{CompactRange, leaf_hash};
 use crate::scan::{self, Bad, ScannedGroup, Scanner, Step};
 use crate::tail::TailAt;
+use crate::writer::MAX_GROUP_BYTES;
 use crate::{Damage, OpenError};
 
 /// Rows written to the index at a time while it is built. sled keeps every page a batch touched, in every version,
@@ -19,6 +22,9 @@ use crate::{Damage, OpenError};
 const ROWS_AT_A_TIME: usize = 1_024;
 /// After so many rows the index is made to write out what it has in memory.
 const ROWS_BETWEEN_FLUSHES: usize = 32_768;
+
+/// No group is larger: what a group takes before it is full, one transaction more, and as much again for framing.
+const LARGEST_GROUP_BYTES: u64 = 2 * (MAX_GROUP_BYTES + MAX_TRANSACTION_BYTES) as u64;
 
 /// A chunk on disk.
 #[derive(Debug, Clone)]
@@ -194,14 +200,26 @@ impl Builder<'_> {
     }
 }
 
-/// Cuts the last chunk at the end of its last good group, durably, so that nothing of a torn group is ever mistaken
-/// for part of the next one.
-pub(crate) fn trim(files: &dyn Files, chunks: &Path, tail: TailAt) -> io::Result<()> {
+/// Makes what was recovered as durable as what is acknowledged, before anybody is told of it.
+///
+/// The last chunk is cut at the end of its last good group, so that nothing of a torn group is ever mistaken for part
+/// of the next one. The group itself may have been read from the page cache and never have reached the disk: its
+/// process was killed between write and fsync, or its fsync failed, after which Linux calls the pages clean. So the
+/// bytes are written again, which makes the pages dirty whatever they were, and then synced. Writing the same bytes in
+/// the same place harms nothing if it is interrupted.
+pub(crate) fn settle(files: &dyn Files, dir: &Path, chunks: &Path, tail: TailAt) -> io::Result<()> {
     let path = chunks.join(chunk_name(tail.number));
-    if std::fs::metadata(&path)?.len() == tail.end {
-        return Ok(());
-    }
     let mut file = files.open(&path)?;
-    file.set_len(tail.end)?;
-    file.sync()
+    if std::fs::metadata(&path)?.len() != tail.end {
+        file.set_len(tail.end)?;
+    }
+    let from = tail.end.saturating_sub(LARGEST_GROUP_BYTES);
+    let mut bytes = vec![0; usize::try_from(tail.end - from).map_err(io::Error::other)?];
+    files::read_exact_at(&File::open(&path)?, &mut bytes, from)?;
+    files::write_all_at(file.as_mut(), &bytes, from)?;
+    file.sync()?;
+    // A crash while the log was created may have left names unsynced.
+    files.sync_dir(chunks)?;
+    files.sync_dir(dir)?;
+    dir.parent().filter(|parent| parent.is_dir()).map_or(Ok(()), |parent| files.sync_dir(parent))
 }

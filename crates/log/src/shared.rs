@@ -45,7 +45,8 @@ pub(crate) struct SharedParts {
 
 impl Shared {
     pub(crate) fn poisoned(&self) -> Option<&str> {
-        self.poison.get().map(String::as_str)
+        let index = || self.index.failed().then_some("the index failed; opening the log anew rebuilds it");
+        self.poison.get().map(String::as_str).or_else(index)
     }
 
     pub(crate) fn set_poison(&self, reason: &str) {

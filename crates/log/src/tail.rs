@@ -67,6 +67,11 @@ impl Tail {
         if fits || self.end == CHUNK_HEADER_BYTES as u64 {
             return Ok(());
         }
+        // What follows in the next chunk must never outlive what stands in this one: the remains of an undone write
+        // are cut, and that, too, has to be on disk.
+        if let Err(error) = self.file.sync() {
+            return Err(TailError::Broken(format!("fsync of {} failed: {error}", chunk_name(self.number))));
+        }
         let header =
             ChunkHeader { log_id: self.log_id, number: self.number + 1, first_position: position, created_ms: now_ms };
         let file = create_chunk(self.files.as_ref(), &self.chunks, &header)?;
@@ -115,7 +120,8 @@ pub(crate) fn create_chunk(
         Ok(file) => file,
         Err(error) => {
             let what = format!("creating {name}: {error}");
-            return Err(match files.remove(&path) {
+            let removed = files.remove(&path).and_then(|()| files.sync_dir(chunks));
+            return Err(match removed {
                 Err(undo) if undo.kind() != io::ErrorKind::NotFound => {
                     TailError::Broken(format!("{what}; removing it failed too: {undo}"))
                 }

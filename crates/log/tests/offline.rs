@@ -43,3 +43,22 @@ async fn a_torn_tail_ends_it_and_damage_is_an_error() {
     assert!(matches!(results.last(), Some(Err(ReadError::Damaged(damage))) if damage.offset as usize <= middle));
     assert!(results[..results.len() - 1].iter().all(Result::is_ok));
 }
+
+#[tokio::test]
+async fn a_missing_or_shortened_chunk_is_not_passed_over() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (log, _) = try_open_with(dir.path(), small_chunks(2_000)).expect("open");
+    for n in 0..40 {
+        log.commit(append("s", n, "x")).await.expect("commit");
+    }
+    log.close().await;
+    let ends_damaged = || matches!(scan_entries(dir.path()).expect("scan").last(), Some(Err(ReadError::Damaged(_))));
+    assert!(!ends_damaged());
+    let aside = dir.path().join("aside");
+    std::fs::rename(chunk(dir.path(), 1), &aside).expect("rename");
+    assert!(ends_damaged(), "chunk 1 is gone");
+    std::fs::rename(&aside, chunk(dir.path(), 1)).expect("rename");
+    let first = std::fs::read(chunk(dir.path(), 0)).expect("chunk");
+    overwrite(&chunk(dir.path(), 0), &first[..64]);
+    assert!(ends_damaged(), "chunk 0 has lost its groups");
+}

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::HeaderMap;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
@@ -15,10 +15,13 @@ use httt_feed::Lane;
 use crate::accounts::{Principal, bearer, require_session};
 use crate::config::HttpConfig;
 use crate::desk::{Desk, actor};
-use crate::http::{self, ApiError, Json, Readiness};
+use crate::http::{self, ApiError, Json, Readiness, ServeLimits};
 use crate::models::{Comparison, ModelSet};
 use crate::shutdown::Shutdown;
 use crate::tls::{self, ClientAuth};
+
+/// Largest request to log in.
+const MAX_CREDENTIALS_BYTES: usize = 4 * 1024;
 
 /// What is typed to log in.
 #[derive(Debug, Deserialize)]
@@ -153,7 +156,9 @@ pub fn routes<S: ModelSet>(desk: &Desk<S>, own: Router) -> Router {
         .with_state(desk.clone())
         .merge(own)
         .layer(from_fn_with_state(desk.accounts.clone(), require_session));
-    let open = Router::new().route("/api/v1/session", post(log_in::<S>)).with_state(desk.clone());
+    // Read before anybody is known, so it is short.
+    let short = DefaultBodyLimit::max(MAX_CREDENTIALS_BYTES);
+    let open = Router::new().route("/api/v1/session", post(log_in::<S>).layer(short)).with_state(desk.clone());
     protected.merge(open)
 }
 
@@ -171,9 +176,10 @@ pub async fn serve(
     let listener = http::bind(config.listen).await?;
     let address = listener.local_addr()?;
     let router = http::standard(routes, readiness);
+    let limits = ServeLimits { max_connections: config.max_connections, ..ServeLimits::default() };
     let stop = shutdown.clone();
     shutdown.spawn("http", async move {
-        http::serve(listener, tls, router, stop).await;
+        http::serve_with(listener, tls, router, stop, limits).await;
         Ok::<_, std::convert::Infallible>(())
     });
     Ok(address)

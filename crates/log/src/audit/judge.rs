@@ -117,7 +117,7 @@ impl Judge {
     fn chain(&mut self, position: u64, batch: &UnverifiedBatch, digest: Digest, findings: &mut Vec<String>) {
         let feed = batch.feed();
         let (sequence, head) = (batch.sequence(), self.heads.get(feed).map(|(head, _)| *head));
-        let expected = head.map_or(1, |head| head.sequence + 1);
+        let expected = head.map_or(1, |head| head.sequence.saturating_add(1));
         let previous = Digest::from_slice(&batch.batch().previous);
         if sequence != expected {
             findings.push(format!("{feed}: sequence {sequence} came where {expected} is next"));
@@ -175,13 +175,13 @@ impl Judge {
         let number = *self.feeds.entry(feed.clone()).or_insert(next);
         for event in events {
             let latest = self.streams.entry((feed.origin.clone(), event.stream.clone())).or_insert((0, number));
-            if event.version != latest.0 + 1 {
+            if event.version != latest.0.saturating_add(1) {
                 findings.push(format!(
                     "{}: stream {} has version {} where {} is next",
                     feed.origin,
                     event.stream,
                     event.version,
-                    latest.0 + 1
+                    latest.0.saturating_add(1)
                 ));
             }
             if latest.1 != number {

@@ -26,4 +26,8 @@ pub(crate) trait Index: Send + Sync + Debug {
     fn apply(&self, rows: Vec<Row>) -> Result<(), IndexError>;
     /// Writes out what is in memory.
     fn flush(&self) -> Result<(), IndexError>;
+    /// Whether it failed, and answers nothing any more.
+    fn failed(&self) -> bool {
+        false
+    }
 }

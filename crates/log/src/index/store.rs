@@ -2,7 +2,7 @@
 //! failed once is not asked again.
 
 use std::any::Any;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,8 @@ pub(crate) struct SledIndex {
     /// Always there until dropped.
     db: Option<sled::Db>,
     broken: AtomicBool,
+    /// See [`doubtful_mark`].
+    mark: PathBuf,
 }
 
 /// sled's panics are answered by rebuilding the index, so they are told as a warning, not as a crash of the program.
@@ -92,6 +94,7 @@ impl SledIndex {
     /// Opens or creates the index in `dir`.
     pub(crate) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, IndexError> {
         tell_panics_calmly();
+        let mark = doubtful_mark(dir);
         let dir = dir.to_owned();
         let db = patiently(OPEN_PATIENCE, move || {
             let config =
@@ -107,7 +110,7 @@ impl SledIndex {
                 }
             }
         })??;
-        Ok(Self { db: Some(db), broken: AtomicBool::new(false) })
+        Ok(Self { db: Some(db), broken: AtomicBool::new(false), mark })
     }
 
     fn run<T>(&self, run: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, IndexError> {
@@ -117,6 +120,10 @@ impl SledIndex {
         let Some(db) = &self.db else { return Err(IndexError("the index store is closed".into())) };
         guarded(|| run(db)).inspect_err(|error| {
             self.broken.store(true, Ordering::Relaxed);
+            // The next open looks at the newest rows only; without this it might keep what has just failed.
+            if let Err(error) = File::create(&self.mark).and_then(|file| file.sync_all()) {
+                tracing::error!(%error, "the index could not be marked as doubtful; delete its folder before the next start");
+            }
             tracing::warn!(%error, "the index failed; opening the log anew rebuilds it");
         })
     }
@@ -169,10 +176,19 @@ impl Index for SledIndex {
     fn flush(&self) -> Result<(), IndexError> {
         self.run(|db| db.flush().map(|_| ()))
     }
+
+    fn failed(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
 }
 
 fn to_row((key, value): (sled::IVec, sled::IVec)) -> Row {
     (key.to_vec(), value.to_vec())
+}
+
+/// The file beside an index that says: it failed, do not believe it.
+pub(crate) fn doubtful_mark(index: &Path) -> PathBuf {
+    index.with_extension("doubtful")
 }
 
 /// Moves a doubtful index out of the way, keeping the last few for whoever wants to know what happened to it.

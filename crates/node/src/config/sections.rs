@@ -60,6 +60,14 @@ pub struct HttpConfig {
     /// Certificate and key. Default none: plain HTTP, for a loopback address or behind a proxy that speaks TLS.
     #[serde(default)]
     pub tls: Option<TlsConfig>,
+    /// Connections open at once. A device that speaks HTTP/1.1 takes two: one waits for commands while it reports on
+    /// the other. The process needs as many file descriptors. Default [`MAX_CONNECTIONS`](crate::http::MAX_CONNECTIONS).
+    #[serde(default = "default_max_connections")]
+    pub max_connections: usize,
+}
+
+fn default_max_connections() -> usize {
+    crate::http::MAX_CONNECTIONS
 }
 
 /// `[accounts]`: who may log in, and for how long.
