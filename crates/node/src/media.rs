@@ -30,8 +30,6 @@ use files::Incoming;
 const OWN: &str = "own";
 /// Largest piece that [`MediaStore::read_range`] gives at a time.
 pub const MAX_RANGE_BYTES: u64 = 4 << 20;
-/// A sensible largest file for [`MediaStore::open`]: an hour of video at 1 Mbit/s.
-pub const DEFAULT_MAX_FILE_BYTES: u64 = 512 << 20;
 
 /// A medium cannot be stored or read.
 #[derive(Debug, thiserror::Error)]

@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use httt_domain::models::{Fact, ReadModel};
 use httt_feed::{AgencyCode, Audience, FeedId, Lane};
-use httt_wire::Message as _;
-use httt_wire::Name as _;
 use httt_wire::directory::ForkSeen;
 use httt_wire::exchange::Receipt;
 use serde::Serialize;
@@ -73,8 +71,7 @@ impl ReadModel for Forks {
     fn apply(&mut self, fact: &Fact<'_>) {
         // Only what this node itself noted: its local lane is the only one it holds.
         if Lane::from_wire(fact.lane) == Some(Lane::Local)
-            && fact.kind == ForkSeen::full_name()
-            && let Ok(seen) = ForkSeen::decode(fact.data)
+            && let Some(seen) = fact.read::<ForkSeen>()
         {
             self.feeds.insert(seen.feed);
         }
@@ -104,9 +101,8 @@ impl ReadModel for Receipted {
         if self.gateway.is_none() && Lane::from_wire(fact.lane) == Some(Lane::Directory) {
             self.gateway = Some(fact.origin.to_owned());
         }
-        if fact.kind == Receipt::full_name()
-            && self.gateway.as_deref() == Some(fact.origin)
-            && let Ok(receipt) = Receipt::decode(fact.data)
+        if self.gateway.as_deref() == Some(fact.origin)
+            && let Some(receipt) = fact.read::<Receipt>()
             && let Some(Ok(feed)) = receipt.feed.as_ref().map(FeedId::from_wire)
         {
             let known = self.feeds.entry(feed.to_string()).or_default();
@@ -117,6 +113,8 @@ impl ReadModel for Receipted {
 
 #[cfg(test)]
 mod tests {
+    use httt_wire::{Message as _, Name as _};
+
     use super::*;
 
     fn fact<'a>(origin: &'a str, lane: Lane, kind: &'a str, data: &'a [u8]) -> Fact<'a> {

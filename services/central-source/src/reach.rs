@@ -47,7 +47,7 @@ impl Reach {
             Some(Lane::Local) if self.own.is_none() => self.own = Some(fact.origin.to_owned()),
             Some(Lane::Directory) if fact.audience == "*" => {
                 if self.gateway.get_or_insert_with(|| fact.origin.to_owned()) == fact.origin
-                    && let Some(enrolled) = read::<MemberEnrolled>(fact)
+                    && let Some(enrolled) = fact.read::<MemberEnrolled>()
                 {
                     self.areas.insert(enrolled.member, enrolled.area);
                 }
@@ -63,17 +63,17 @@ impl Reach {
             return Admitted::Whole;
         }
         let covers = |code: &str| area.is_some_and(|area| areas().covers(area, code));
-        if let Some(filed) = read::<ReportFiled>(fact) {
+        if let Some(filed) = fact.read::<ReportFiled>() {
             Admitted::if_(covers(&filed.area))
-        } else if let Some(summary) = read::<SummarySubmitted>(fact) {
+        } else if let Some(summary) = fact.read::<SummarySubmitted>() {
             Admitted::if_(covers(&summary.area))
-        } else if let Some(scheduled) = read::<BulletinScheduled>(fact) {
+        } else if let Some(scheduled) = fact.read::<BulletinScheduled>() {
             Admitted::if_(covers(&scheduled.commune))
-        } else if let Some(mut offered) = read::<BulletinOffered>(fact) {
+        } else if let Some(mut offered) = fact.read::<BulletinOffered>() {
             let said = offered.communes.len();
             offered.communes.retain(|commune| covers(commune));
             Admitted::kept(said, offered.communes.len(), &offered)
-        } else if let Some(mut registered) = read::<ClustersRegistered>(fact) {
+        } else if let Some(mut registered) = fact.read::<ClustersRegistered>() {
             let said = registered.clusters.len();
             registered.clusters.retain(|cluster| covers(&cluster.commune));
             Admitted::kept(said, registered.clusters.len(), &registered)
@@ -98,10 +98,6 @@ impl Admitted {
             _ => Self::Part(message.encode_to_vec()),
         }
     }
-}
-
-fn read<M: Message + Name + Default>(fact: &Fact<'_>) -> Option<M> {
-    (fact.kind == M::full_name()).then(|| M::decode(fact.data).ok()).flatten()
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use httt_domain::schedule::{DELIVERY_STREAM, SCHEDULE_STREAM};
 use httt_feed::{Digest, Lane};
 use httt_node::models::{ModelSet, digest_of};
 use httt_node::traffic::{Forks, Receipted, Traffic};
+use httt_wire::Name as _;
 use httt_wire::bulletin::BulletinOffered;
-use httt_wire::{Message, Name};
 
 pub use credentials::Credentials;
 pub(crate) use credentials::DEVICE_STREAM;
@@ -56,11 +56,6 @@ pub struct ProvinceModels {
     /// Bulletins in the order in which something happened to them, for reactors that keep their place in it. Not a
     /// model: it follows from the log as the models do, and nobody is shown it.
     changes: Vec<Arc<str>>,
-}
-
-/// The message, if the fact is an `M`.
-fn read<M: Message + Name + Default>(fact: &Fact<'_>) -> Option<M> {
-    (fact.kind == M::full_name()).then(|| M::decode(fact.data).ok()).flatten()
 }
 
 fn is_local(fact: &Fact<'_>) -> bool {

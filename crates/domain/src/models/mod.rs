@@ -51,7 +51,7 @@ pub struct Fact<'a> {
 
 impl<'a> Fact<'a> {
     /// The message, if it is an `M`.
-    pub(crate) fn read<M: Message + Name + Default>(&self) -> Option<M> {
+    pub fn read<M: Message + Name + Default>(&self) -> Option<M> {
         (self.kind == M::full_name()).then(|| M::decode(self.data).ok()).flatten()
     }
 

@@ -7,7 +7,7 @@ use httt_feed::Digest;
 use httt_wire::cluster::DeviceCredentialIssued;
 use serde::Serialize;
 
-use super::{is_local, read};
+use super::is_local;
 
 /// Stream prefix of devices.
 pub(crate) const DEVICE_STREAM: &str = "device/";
@@ -37,7 +37,7 @@ impl Credentials {
 
     pub(super) fn apply(&mut self, fact: &Fact<'_>) {
         let Some(imei) = fact.stream.strip_prefix(DEVICE_STREAM).filter(|_| is_local(fact)) else { return };
-        let Some(issued) = read::<DeviceCredentialIssued>(fact).filter(|issued| issued.imei == imei) else { return };
+        let Some(issued) = fact.read::<DeviceCredentialIssued>().filter(|issued| issued.imei == imei) else { return };
         if let Some(digest) = Digest::from_slice(&issued.secret_sha256) {
             self.0.insert(issued.imei, digest.to_string());
         }

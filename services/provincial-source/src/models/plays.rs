@@ -7,7 +7,7 @@ use httt_domain::models::{Bulletins, Fact, PLAYBACK_STREAM};
 use httt_wire::cluster::PlaybackRecorded;
 use serde::Serialize;
 
-use super::{is_local, read};
+use super::is_local;
 
 /// One bulletin's clusters.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -52,7 +52,7 @@ impl Plays {
         if !fact.stream.starts_with(PLAYBACK_STREAM) || !is_local(fact) {
             return;
         }
-        let Some(record) = read::<PlaybackRecorded>(fact) else { return };
+        let Some(record) = fact.read::<PlaybackRecorded>() else { return };
         let in_force = bulletins.get(&record.bulletin).map_or(0, |bulletin| bulletin.version);
         let version = match record.bulletin_version {
             0 => in_force,
