@@ -55,6 +55,25 @@ pub struct FeedHead {
     pub position: u64,
 }
 
+/// One entry as it is stored, not decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedEntry {
+    /// Its place, from 0.
+    pub position: u64,
+    /// The encoded `SealedBatch`, as it was signed, stored and hashed.
+    pub bytes: Bytes,
+}
+
+impl SealedEntry {
+    /// What it says.
+    ///
+    /// # Errors
+    /// Text: the bytes are intact but no sealed batch, which is a defect.
+    pub fn decode(self) -> Result<Entry, String> {
+        Entry::decode(self.position, self.bytes)
+    }
+}
+
 /// One entry: a sealed batch in its place. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Entry {

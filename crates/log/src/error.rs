@@ -137,6 +137,10 @@ pub enum CommitError {
     /// No space. Nothing was written; commits work again once there is space.
     #[error("no space left for the log: {0}")]
     DiskFull(String),
+    /// The index lags behind and cannot be written: its disk is full, say. Nothing was written; commits work again once
+    /// it can be.
+    #[error("the log waits for its index, which cannot be written: {0}")]
+    IndexFull(String),
     /// A write failed and was undone. Nothing was written; the log goes on.
     #[error("writing the log failed and was undone: {0}")]
     WriteFailed(String),

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +10,6 @@ use httt_feed::{AgencyCode, Audience, Lane, Sealer, SigningKey};
 use httt_wire::bulletin::BulletinWithdrawn;
 
 use crate::files::{Files, SystemFiles, WriteFile};
-use crate::index::{Index, IndexError, Row};
 use crate::{CommitError, IndexState, Log, ManualClock, NewEvent, OpenReport, Options, Transaction};
 
 /// An operation that can be made to fail.
@@ -292,60 +290,63 @@ async fn everybody_in_a_failed_group_is_told() {
     assert_eq!(versions, (1..=20 - failed).collect::<Vec<_>>(), "versions have no gap where commits failed");
 }
 
-/// An index whose writes fail from some batch on.
-#[derive(Debug)]
-struct FailingIndex {
-    index: Arc<dyn Index>,
-    good: AtomicUsize,
-}
-
-impl Index for FailingIndex {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        self.index.get(key)
-    }
-
-    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
-        self.index.range(from, to, limit)
-    }
-
-    fn range_backward(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
-        self.index.range_backward(from, to, limit)
-    }
-
-    fn apply(&self, rows: Vec<Row>) -> Result<(), IndexError> {
-        match self.good.load(Ordering::SeqCst) {
-            0 => Err(IndexError("it broke".into())),
-            left => {
-                self.good.store(left - 1, Ordering::SeqCst);
-                self.index.apply(rows)
-            }
-        }
-    }
-
-    fn flush(&self) -> Result<(), IndexError> {
-        self.index.flush()
-    }
-}
-
 #[tokio::test]
-async fn a_failing_index_stops_writing_but_loses_nothing() {
+async fn a_damaged_index_stops_writing_but_loses_nothing() {
     let dir = tempfile::tempdir().expect("dir");
     let files: Arc<dyn Files> = Arc::new(SystemFiles);
-    let mut opened = crate::open::open(dir.path(), sealer(), &options(1 << 20), Arc::clone(&files)).expect("open");
-    opened.shared.index = Arc::new(FailingIndex { index: Arc::clone(&opened.shared.index), good: AtomicUsize::new(2) });
+    let opened = crate::open::open(dir.path(), sealer(), &options(1 << 20), Arc::clone(&files)).expect("open");
+    let shared = Arc::new(opened.shared);
+    let opened = crate::open::Opened { shared: Arc::clone(&shared), ..opened };
     let (log, _) = Log::start(opened, options(1 << 20), files).expect("start");
-    for _ in 0..2 {
+    for _ in 0..3 {
         log.commit(one()).await.expect("commit");
     }
-    // On disk, so acknowledged; not to be found, so not yet part of what readers see.
-    assert_eq!(log.commit(one()).await.expect("commit").next, 3);
-    assert_eq!((log.len(), log.heads()[0].head.sequence), (2, 2));
-    assert_eq!(log.read(0, 9, usize::MAX).expect("reading goes on").len(), 2);
-    assert!(matches!(log.commit(one()).await, Err(CommitError::Poisoned(reason)) if reason.contains("index")));
+    shared.index.fail("a bucket of it is damaged");
+    assert!(log.poisoned().is_some_and(|reason| reason.contains("bucket")));
+    assert_eq!(log.read(0, 9, usize::MAX).expect("reading goes on").len(), 3);
+    assert!(matches!(log.commit(one()).await, Err(CommitError::Poisoned(reason)) if reason.contains("bucket")));
     log.close().await;
+    drop(shared);
     let (log, report) = open(dir.path(), &FaultyFiles::default(), 1 << 20);
-    assert_eq!((report.entries, report.index), (3, IndexState::Kept { caught_up: 1 }));
+    assert!(matches!(report.index, IndexState::Rebuilt { .. }), "{:?}", report.index);
     assert_eq!(log.read(0, 9, usize::MAX).expect("read").len(), 3);
+}
+
+/// A folder that takes no files stands for a full disk: the index waits, the log goes on as long as memory allows, then
+/// refuses with a reason, and goes on by itself once the folder is back.
+#[tokio::test]
+async fn an_index_that_cannot_be_written_holds_commits_back_and_recovers() {
+    let dir = tempfile::tempdir().expect("dir");
+    let options = Options { index_run_events: 4, ..options(1 << 20) };
+    let (log, _) = Log::open(dir.path(), sealer(), options.clone()).expect("open");
+    let (index, away) = (dir.path().join("index"), dir.path().join("away"));
+    std::fs::rename(&index, &away).expect("move");
+    std::fs::write(&index, "no folder").expect("write");
+    let mut committed = 0;
+    let refusal = loop {
+        match log.commit(one()).await {
+            Ok(_) => committed += 1,
+            Err(refusal) => break refusal,
+        }
+        assert!(committed < 100, "nothing holds commits back");
+    };
+    assert!(matches!(&refusal, CommitError::IndexFull(reason) if reason.contains("index")), "{refusal}");
+    assert!(committed >= 12, "two parts wait and a third fills: {committed}");
+    assert_eq!(log.read(0, 99, usize::MAX).expect("read").len(), committed);
+    std::fs::remove_file(&index).expect("remove");
+    std::fs::rename(&away, &index).expect("move back");
+    let mut tries = 0;
+    while let Err(refusal) = log.commit(one()).await {
+        assert!(matches!(refusal, CommitError::IndexFull(_)), "{refusal}");
+        tries += 1;
+        assert!(tries < 1_000, "it never recovers");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(log.len() as usize, committed + 1);
+    log.close().await;
+    let (log, report) = Log::open(dir.path(), sealer(), options).expect("open");
+    assert!(matches!(report.index, IndexState::Kept { .. }), "{:?}", report.index);
+    assert_eq!(log.len() as usize, committed + 1);
 }
 
 /// What was only in the page cache, after a kill or a failed fsync, is put on disk before anybody is told of it.

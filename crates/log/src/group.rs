@@ -5,7 +5,8 @@
 //! and copies before events within a transaction, hold; the callers of one group have not heard of one another yet,
 //! so nothing else can be observed.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::panic::{self, AssertUnwindSafe};
 
 use httt_feed::{FeedId, Head, Link, MAX_BATCH_BYTES, MAX_EVENTS_PER_BATCH, Refusal, VerifiedBatch};
@@ -13,10 +14,9 @@ use httt_wire::{Message as _, feed as pb};
 use uuid::Uuid;
 
 use crate::frame::FRAME_HEADER_BYTES;
-use crate::index::rows;
 use crate::shared::Shared;
 use crate::transaction::{NewEvent, Placed, Transaction};
-use crate::{CommitError, Committed, EventPosition};
+use crate::{CommitError, Committed, Entry, EventPosition};
 
 /// Most bytes of events and batches in one transaction.
 pub const MAX_TRANSACTION_BYTES: usize = 8 << 20;
@@ -26,6 +26,9 @@ pub const MAX_TRANSACTION_ITEMS: usize = 65_536;
 const BATCH_HEADER_BYTES: usize = 160;
 /// Protobuf framing of one event in a batch: tag, and a length of up to three bytes.
 const EVENT_FRAMING_BYTES: usize = 4;
+/// Entries read for a comparison that are kept for the next one: whoever commits again what is there already asks for
+/// one event of a batch after the other.
+const ENTRIES_KEPT: usize = 4;
 
 /// An event of the group, or one that was there before.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +95,8 @@ pub(crate) struct Group<'a> {
     ids: HashMap<Uuid, EventRef>,
     streams: HashMap<String, (u64, FeedId)>,
     bytes: usize,
+    /// Entries of the log read lately.
+    read: RefCell<Vec<Entry>>,
 }
 
 /// The group's entries in order.
@@ -140,6 +145,7 @@ impl<'a> Group<'a> {
             ids: HashMap::new(),
             streams: HashMap::new(),
             bytes: 0,
+            read: RefCell::default(),
         }
     }
 
@@ -168,6 +174,7 @@ impl<'a> Group<'a> {
             events.extend(derived.map_err(|_| CommitError::DerivePanicked)?);
         }
         too_many("events", events.len())?;
+        too_many("expected versions", expected.len())?;
         self.place_events(&mut delta, events, &expected)?;
         if delta.bytes > MAX_TRANSACTION_BYTES {
             let (size, limit) = (delta.bytes, MAX_TRANSACTION_BYTES);
@@ -191,9 +198,10 @@ impl<'a> Group<'a> {
                 let key = (feed.clone(), batch.sequence());
                 let held = match delta.pending.get(&key).or_else(|| self.pending.get(&key)) {
                     Some(pending) => Some((pending.head.digest, pending.position, self.now_ms)),
-                    None => rows::batch(self.shared.index.as_ref(), &feed, batch.sequence())
-                        .map_err(crate::ReadError::from)?
-                        .map(|row| (row.digest, row.position, row.at_ms)),
+                    None => self
+                        .shared
+                        .batch(&feed, batch.sequence())?
+                        .map(|(entry, at_ms)| (entry.digest, entry.position, at_ms)),
                 };
                 match held {
                     Some((digest, position, at_ms)) if digest == batch.digest() => {
@@ -293,9 +301,13 @@ impl<'a> Group<'a> {
         expected: &[(String, crate::Expected)],
         plan: &[Result<(EventRef, u64), usize>],
     ) -> Result<(), CommitError> {
+        let added: HashSet<&str> = fresh.iter().map(|(_, event)| event.stream.as_str()).collect();
+        let mut repeated = HashSet::new();
+        for (held, _) in plan.iter().flatten() {
+            repeated.extend(self.content(delta, *held)?.map(|(_, event)| event.stream));
+        }
         for (stream, expected) in expected {
-            let adds = fresh.iter().any(|(_, event)| event.stream == *stream);
-            let repeats = !adds && plan.iter().flatten().any(|(held, _)| self.is_in_stream(delta, *held, stream));
+            let repeats = !added.contains(stream.as_str()) && repeated.contains(stream);
             let actual = self.stream(delta, stream)?.map(|(version, _)| version);
             if !repeats && !expected.met_by(actual) {
                 let (stream, expected) = (stream.clone(), *expected);
@@ -305,17 +317,12 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    fn is_in_stream(&self, delta: &Delta, held: EventRef, stream: &str) -> bool {
-        self.content(delta, held).ok().flatten().is_some_and(|(_, event)| event.stream == stream)
-    }
-
     /// An own stream's latest version and feed: this transaction's, else this group's, else the log's.
     fn stream(&self, delta: &Delta, stream: &str) -> Result<Option<(u64, FeedId)>, CommitError> {
         if let Some(latest) = delta.streams.get(stream).or_else(|| self.streams.get(stream)) {
             return Ok(Some(latest.clone()));
         }
-        let latest = rows::stream(self.shared.index.as_ref(), self.shared.sealer.origin(), stream);
-        Ok(latest.map_err(crate::ReadError::from)?)
+        Ok(self.shared.stream(self.shared.sealer.origin(), stream)?)
     }
 
     /// The event of this node with the same id, if its content is the same; what differs is a conflict.
@@ -323,9 +330,7 @@ impl<'a> Group<'a> {
         let held = match delta.ids.get(&event.id).or_else(|| self.ids.get(&event.id)) {
             Some(held) => *held,
             None => {
-                let row = rows::event(self.shared.index.as_ref(), event.id, self.shared.sealer.origin())
-                    .map_err(crate::ReadError::from)?;
-                match row {
+                match self.find(event.id)? {
                     Some(position) => EventRef::At(position),
                     None => return Ok(None),
                 }
@@ -349,16 +354,40 @@ impl<'a> Group<'a> {
         Ok(Some((held, held_event.version)))
     }
 
+    /// Where this node's event with the id is in the log.
+    fn find(&self, id: Uuid) -> Result<Option<EventPosition>, CommitError> {
+        let places = self.shared.index.events(self.shared.sealer.origin(), id).map_err(crate::ReadError::from)?;
+        for place in places {
+            let event = self.entry(place.entry)?.and_then(|entry| entry.event(place.index));
+            if event.is_some_and(|found| found.event.id == id.as_bytes()) {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+
+    /// An entry of the log.
+    fn entry(&self, position: u64) -> Result<Option<Entry>, CommitError> {
+        let mut read = self.read.borrow_mut();
+        if let Some(entry) = read.iter().find(|entry| entry.position == position) {
+            return Ok(Some(entry.clone()));
+        }
+        let entry = self.shared.entry(position)?;
+        if let Some(entry) = &entry {
+            read.truncate(ENTRIES_KEPT - 1);
+            read.insert(0, entry.clone());
+        }
+        Ok(entry)
+    }
+
     fn content(&self, delta: &Delta, event: EventRef) -> Result<Option<(FeedId, pb::Event)>, CommitError> {
         let copied = |batch: &VerifiedBatch, index: u32| {
             batch.batch().events.get(index as usize).map(|event| (batch.feed().clone(), event.clone()))
         };
         Ok(match event {
-            EventRef::At(at) => self
-                .shared
-                .entry(at.entry)?
-                .and_then(|entry| entry.event(at.index))
-                .map(|recorded| (recorded.feed, recorded.event)),
+            EventRef::At(at) => {
+                self.entry(at.entry)?.and_then(|entry| entry.event(at.index)).map(|found| (found.feed, found.event))
+            }
             EventRef::Copied { copy, index } => match self.copies.get(copy) {
                 Some(batch) => copied(batch, index),
                 None => delta.copies.get(copy - self.copies.len()).and_then(|batch| copied(batch, index)),

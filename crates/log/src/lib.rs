@@ -90,6 +90,7 @@ mod clock;
 mod entry;
 mod error;
 mod files;
+mod filter;
 mod frame;
 mod group;
 mod index;
@@ -115,7 +116,7 @@ pub use audit::{
     OnProgress, audit,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use entry::{Direction, Entry, EventPage, EventPosition, FeedHead, Filter, RecordedEvent};
+pub use entry::{Direction, Entry, EventPage, EventPosition, FeedHead, Filter, RecordedEvent, SealedEntry};
 pub use error::{CommitError, Damage, OpenError, ReadError};
 pub use group::{MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS};
 pub use log::{Log, Options};

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::clock::{Clock, SystemClock};
-use crate::entry::{Direction, Entry, EventPage, EventPosition, FeedHead, Filter, RecordedEvent};
+use crate::entry::{Direction, Entry, EventPage, EventPosition, FeedHead, Filter, RecordedEvent, SealedEntry};
 use crate::files::{Files, SystemFiles};
 use crate::open::{self, OpenReport};
 use crate::shared::Shared;
@@ -24,8 +24,11 @@ pub struct Options {
     /// A chunk that has reached so many bytes is closed and the next begun. A group larger than this gets a chunk of
     /// its own.
     pub chunk_bytes: u64,
-    /// Memory for the index's cache.
+    /// Memory for the index's filters; beyond it they are read from disk.
     pub index_cache_bytes: u64,
+    /// Events that the index keeps in memory before it writes them out: about 200 bytes each, at most three times so
+    /// many. As many are read again from the chunks after a crash.
+    pub index_run_events: usize,
     /// The longest time between a commit and a checkpoint that covers it.
     pub checkpoint_every: Duration,
     /// Tells the time.
@@ -37,6 +40,7 @@ impl Default for Options {
         Self {
             chunk_bytes: 64 << 20,
             index_cache_bytes: 8 << 20,
+            index_run_events: 32_768,
             checkpoint_every: Duration::from_secs(1),
             clock: Arc::new(SystemClock),
         }
@@ -80,7 +84,7 @@ impl Log {
         options: Options,
         files: Arc<dyn Files>,
     ) -> Result<(Self, OpenReport), OpenError> {
-        let shared = Arc::new(opened.shared);
+        let shared = opened.shared;
         let (sender, length) = watch::channel(shared.length());
         let (requests, queue) = mpsc::channel(MAX_QUEUED);
         let writer = Writer::new(WriterParts {
@@ -176,7 +180,7 @@ impl Log {
 
     /// Digest of one batch.
     pub fn batch_digest(&self, feed: &FeedId, sequence: u64) -> Result<Option<Digest>, ReadError> {
-        self.shared.batch_digest(feed, sequence)
+        Ok(self.shared.batch(feed, sequence)?.map(|(entry, _)| entry.digest))
     }
 
     /// Entries from `from` on: at least one if there is any, more while they fit.
@@ -187,6 +191,11 @@ impl Log {
     /// Entries before `before`, newest first; `u64::MAX` begins at the end.
     pub fn read_backward(&self, before: u64, max_entries: usize, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
         self.shared.read(before, max_entries, max_bytes, Direction::Backward)
+    }
+
+    /// The same as [`Log::read`] without decoding: for whoever carries, hashes or copies entries.
+    pub fn read_sealed(&self, from: u64, max_entries: usize, max_bytes: usize) -> Result<Vec<SealedEntry>, ReadError> {
+        self.shared.read_sealed(from, max_entries, max_bytes, Direction::Forward)
     }
 
     /// Up to `max` events of a stream. Forward: version `from` and later. Backward: version `from` and earlier,

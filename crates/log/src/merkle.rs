@@ -1,14 +1,13 @@
 //! The RFC 6962 tree over the entries.
 //!
 //! Leaf hashes are kept in the index beside each entry's location; of the inner nodes only those over 256, 256², …
-//! leaves are stored (the last hash of each full C2SP tile, in other words), so an append writes one small row per
-//! 256 entries. Every other node is computed from at most 256 stored ones.
+//! leaves are stored (the last hash of each full C2SP tile, in other words): one small row per 256 entries. Every other node is computed from at most 256 stored ones.
 
 use httt_feed::Digest;
 use ring::digest::{Context, SHA256};
 use tlog_tiles::{Error, Hash, HashReader, node_hash, split_stored_hash_index};
 
-use crate::index::{Index, rows};
+use crate::index::Index;
 
 /// Height of a tile: stored nodes are this many levels apart.
 pub(crate) const TILE_HEIGHT: u32 = 8;
@@ -86,13 +85,15 @@ impl CompactRange {
 
 /// Gives any node of the tree out of the index.
 #[derive(Debug)]
-pub(crate) struct IndexedTree<'a>(pub(crate) &'a dyn Index);
+pub(crate) struct IndexedTree<'a>(pub(crate) &'a Index);
 
 impl IndexedTree<'_> {
     fn node(&self, level: u8, number: u64) -> Result<Hash, Error> {
         let (stored, above) = (u32::from(level) / TILE_HEIGHT, u32::from(level) % TILE_HEIGHT);
         let width = 1_usize << above;
-        let mut hashes = rows::tree_nodes(self.0, stored as u8, number << above, width)
+        let mut hashes = self
+            .0
+            .tree_nodes(stored as u8, number << above, width)
             .map_err(|error| Error::InvalidInput(error.0))?;
         if hashes.len() != width {
             return Err(Error::IndexesNotInTree);

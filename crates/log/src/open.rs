@@ -12,8 +12,8 @@ use crate::checkpoint::{self, Parsed};
 use crate::chunks::Chunks;
 use crate::files::Files;
 use crate::frame::{ChunkHeader, Seed, chunk_name};
-use crate::index::store::{SledIndex, doubtful_mark, move_aside};
-use crate::index::{Index, IndexError, rows};
+use crate::index::aside::{doubtful_mark, move_aside};
+use crate::index::{Index, IndexError, Settings};
 use crate::log::Options;
 use crate::merkle::{CompactRange, IndexedTree};
 use crate::recover::{self, ChunkFile, CutTail, Recovered, Start};
@@ -66,7 +66,7 @@ pub enum IndexState {
 /// An opened log, before its writer starts.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    pub(crate) shared: Shared,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) tail: Tail,
     pub(crate) range: CompactRange,
     pub(crate) checkpointed: Option<u64>,
@@ -104,8 +104,14 @@ pub(crate) fn open(
     let log_id = catalogue.chunks[0].header.log_id;
     let chunks = Chunks::new(&chunks_dir, Seed::of(&log_id));
 
-    let (index, start, mut state) = open_index(dir, options, &chunks, &catalogue.chunks, &log_id, created)?;
-    let recovered = recover::scan(&catalogue.chunks, &log_id, &start, index.as_ref())?;
+    let settings = Settings {
+        run_events: options.index_run_events.max(1),
+        filter_bytes: options.index_cache_bytes,
+        own: sealer.origin().clone(),
+        log_id,
+    };
+    let OpenedIndex { index, start, mut state, knew } = open_index(dir, settings, &chunks, &catalogue.chunks, created)?;
+    let recovered = recover::scan(&catalogue.chunks, &log_id, &start, &index)?;
     if let (Some(torn), Some(cut)) = (&catalogue.torn, &recovered.cut) {
         // The chunk before was whole when the next one was begun.
         let what = format!("unreadable bytes, and {} was begun after them", torn.display());
@@ -115,7 +121,8 @@ pub(crate) fn open(
     if let IndexState::Kept { caught_up } = &mut state {
         *caught_up = recovered.range.size() - start.range.size();
     }
-    check_against(parsed.as_ref(), &recovered, index.as_ref())?;
+    check_against(parsed.as_ref(), &recovered, &index)?;
+    check_against_old_index(knew, &recovered, &mut state)?;
 
     let mut report = OpenReport {
         log_id,
@@ -140,7 +147,7 @@ pub(crate) fn open(
         .map_err(OpenError::io("putting the recovered tail on disk"))?;
     announce(dir, &report);
 
-    let heads = rows::heads(index.as_ref()).map_err(|error| OpenError::Index(error.0))?;
+    let heads = index.feeds();
     let length = recovered.range.size();
     let checkpointed = parsed.as_ref().filter(|parsed| parsed.signed).map(|parsed| parsed.statement.size);
     let shared = Shared::new(SharedParts {
@@ -154,7 +161,7 @@ pub(crate) fn open(
         checkpoint: text.unwrap_or_default(),
         lock,
     });
-    Ok(Opened { shared, tail, range: recovered.range, checkpointed, report })
+    Ok(Opened { shared: Arc::new(shared), tail, range: recovered.range, checkpointed, report })
 }
 
 fn announce(dir: &Path, report: &OpenReport) {
@@ -224,29 +231,49 @@ fn create(dir: &Path, chunks: &Path, options: &Options, files: &dyn Files) -> Re
     Ok(ChunkFile { path: chunks.join(chunk_name(0)), header })
 }
 
-type OpenedIndex = (Arc<dyn Index>, Start, IndexState);
+struct OpenedIndex {
+    index: Index,
+    start: Start,
+    state: IndexState,
+    /// Entries that an index which does not fit the chunks knew of.
+    knew: u64,
+}
 
 /// Opens the index and vets it; on any doubt moves it aside and starts an empty one.
 fn open_index(
     dir: &Path,
-    options: &Options,
+    settings: Settings,
     chunks: &Chunks,
     files: &[ChunkFile],
-    log_id: &[u8; 16],
     created: bool,
 ) -> Result<OpenedIndex, OpenError> {
     let path = dir.join(INDEX_DIR);
     let existed = path.try_exists().map_err(OpenError::io("looking for the index"))?;
     let doubtful = doubtful_mark(&path).try_exists().map_err(OpenError::io("looking for the index"))?;
+    let mut knew = 0;
     let reason = if created || !existed {
         "there was no index".to_owned()
     } else if doubtful {
         "it failed while the log was open".to_owned()
     } else {
-        let opened = SledIndex::open(&path, options.index_cache_bytes);
-        match opened.and_then(|index| vet::vet(&index, chunks, files, log_id).map(|start| (index, start))) {
-            Ok((index, Some(start))) => return Ok((Arc::new(index), start, IndexState::Kept { caught_up: 0 })),
-            Ok((_, None)) => "the index was empty".to_owned(),
+        match Index::open(&path, settings.clone()) {
+            // What is in the log was too little to be written.
+            Ok((index, None)) => {
+                let (start, state) = (Start::beginning(), IndexState::Kept { caught_up: 0 });
+                return Ok(OpenedIndex { index, start, state, knew });
+            }
+            Ok((index, Some(tip))) => {
+                let entries = tip.range.size();
+                match vet::vet(&index, tip, chunks, files) {
+                    Ok(start) => {
+                        return Ok(OpenedIndex { index, start, state: IndexState::Kept { caught_up: 0 }, knew });
+                    }
+                    Err(IndexError(reason)) => {
+                        knew = entries;
+                        reason
+                    }
+                }
+            }
             Err(IndexError(reason)) => reason,
         }
     };
@@ -257,13 +284,33 @@ fn open_index(
     if doubtful {
         fs::remove_file(doubtful_mark(&path)).map_err(OpenError::io("setting the index aside"))?;
     }
-    let index = SledIndex::open(&path, options.index_cache_bytes).map_err(|error| OpenError::Index(error.0))?;
+    let (index, _) = Index::open(&path, settings).map_err(|error| OpenError::Index(error.0))?;
     let state = if created { IndexState::Created } else { IndexState::Rebuilt { reason } };
-    Ok((Arc::new(index), Start::beginning(), state))
+    Ok(OpenedIndex { index, start: Start::beginning(), state, knew })
+}
+
+/// An index knows of an entry only after it is on disk. One that knew of more than there is says that entries are gone.
+/// If something unreadable, or zeros, stand where they should, that is damage; if the chunks just end earlier, they may
+/// be an older copy put in place of the present ones, which is told but may be meant.
+fn check_against_old_index(knew: u64, recovered: &Recovered, state: &mut IndexState) -> Result<(), OpenError> {
+    let entries = recovered.range.size();
+    if knew <= entries {
+        return Ok(());
+    }
+    let tail = recovered.tail;
+    if recovered.unreadable {
+        let what = format!("the index knew {knew} entries; what should follow here cannot be read");
+        return Err(Damage { chunk: chunk_name(tail.number), offset: tail.end, position: entries, what }.into());
+    }
+    tracing::error!(entries, knew, "the index knew more entries than the chunks have: they are an older copy, or were cut");
+    if let IndexState::Rebuilt { reason } = state {
+        *reason = format!("{reason}; it knew {knew} entries, the chunks have {entries}");
+    }
+    Ok(())
 }
 
 /// The log must hold what the checkpoint vouches for.
-fn check_against(parsed: Option<&Parsed>, recovered: &Recovered, index: &dyn Index) -> Result<(), OpenError> {
+fn check_against(parsed: Option<&Parsed>, recovered: &Recovered, index: &Index) -> Result<(), OpenError> {
     let Some(parsed) = parsed else { return Ok(()) };
     let entries = recovered.range.size();
     let size = parsed.statement.size;

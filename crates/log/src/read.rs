@@ -1,25 +1,30 @@
-//! Reading: index rows say where, the chunk says what.
+//! Reading: the index says where, the chunk says what.
 
 use httt_feed::{AgencyCode, Digest, FeedId};
 use uuid::Uuid;
 
 use crate::ReadError;
-use crate::chunks::Location;
-use crate::entry::{Direction, Entry, EventPage, EventPosition, Filter, RecordedEvent};
-use crate::index::rows;
+use crate::entry::{Direction, Entry, EventPage, EventPosition, Filter, RecordedEvent, SealedEntry};
+use crate::filter::RowFilter;
+use crate::index::row::EntryRow;
 use crate::merkle::IndexedTree;
 use crate::shared::Shared;
 
 /// Index rows fetched at a time.
 const PAGE_ROWS: usize = 256;
-/// Most entries one call of `events` looks at.
+/// Entries decoded at a time.
+const PAGE_ENTRIES: usize = 64;
+/// Most entries one call of `events` looks at; those that the index passes over count a sixteenth.
 pub const MAX_SCAN_ENTRIES: usize = 16_384;
+/// What an entry costs that the index passes over, and one that is read.
+const PASSED: usize = 1;
+const LOOKED_AT: usize = 16;
 
 impl Shared {
     /// The entry at `position`, if it is durable.
     pub(crate) fn entry(&self, position: u64) -> Result<Option<Entry>, ReadError> {
-        match rows::location(self.index.as_ref(), position)? {
-            Some((at, _)) => self.chunks.entry(at, position).map(Some),
+        match self.index.row(position)? {
+            Some(row) => self.chunks.entry(row.at, position).map(Some),
             None if position < self.length() => Err(self.unknown(position)),
             None => Ok(None),
         }
@@ -29,57 +34,81 @@ impl Shared {
         ReadError::Index(format!("it does not know entry {position} of {}", self.length()))
     }
 
-    /// Gives the entries of `rows`, which are to start at `expected` and go `step` by `step`, to `take` until that
-    /// says to stop; true if it did.
-    fn each(
+    /// The entries of neighbouring rows, the first of which is `first`'s.
+    fn load(&self, first: u64, rows: &[EntryRow]) -> Result<Vec<SealedEntry>, ReadError> {
+        let places: Vec<_> = rows.iter().map(|row| row.at).collect();
+        let payloads = self.chunks.payloads(first, &places)?;
+        Ok((first..).zip(payloads).map(|(position, bytes)| SealedEntry { position, bytes }).collect())
+    }
+
+    /// Rows `from..to` in pages, until `take` says to stop. Pages go forward from `from` or backward from `to`; rows in
+    /// a page go forward. `take` is given the position of the first.
+    fn pages(
         &self,
-        rows: &[(u64, Location)],
-        mut expected: u64,
-        forward: bool,
-        take: &mut dyn FnMut(Entry) -> bool,
-    ) -> Result<bool, ReadError> {
-        for (position, at) in rows {
-            if *position != expected {
-                return Err(self.unknown(expected));
+        (mut from, mut to): (u64, u64),
+        direction: Direction,
+        page: usize,
+        take: &mut dyn FnMut(u64, &[EntryRow]) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        while from < to {
+            let count = (to - from).min(page as u64);
+            let first = if direction == Direction::Forward { from } else { to - count };
+            let rows = self.index.rows(first, count as usize)?;
+            match direction {
+                Direction::Forward => from += count,
+                Direction::Backward => to -= count,
             }
-            expected = if forward { expected + 1 } else { expected.wrapping_sub(1) };
-            if !take(self.chunks.entry(*at, *position)?) {
-                return Ok(true);
+            if !take(first, &rows)? {
+                break;
             }
         }
-        Ok(false)
+        Ok(())
     }
 
-    /// Entries from `from` on, until `take` says to stop.
-    fn walk_forward(&self, mut from: u64, take: &mut dyn FnMut(Entry) -> bool) -> Result<(), ReadError> {
+    pub(crate) fn read_sealed(
+        &self,
+        from: u64,
+        max_entries: usize,
+        max_bytes: usize,
+        direction: Direction,
+    ) -> Result<Vec<SealedEntry>, ReadError> {
         let length = self.length();
-        while from < length {
-            let rows = rows::locations(self.index.as_ref(), from, length, PAGE_ROWS)?;
-            if rows.is_empty() {
-                return Err(self.unknown(from));
-            }
-            if self.each(&rows, from, true, take)? {
-                return Ok(());
-            }
-            from += rows.len() as u64;
+        let range = match direction {
+            Direction::Forward => (from, length),
+            Direction::Backward => (0, from.min(length)),
+        };
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        if max_entries == 0 {
+            return Ok(entries);
         }
-        Ok(())
-    }
-
-    /// Entries before `before`, newest first, until `take` says to stop.
-    fn walk_backward(&self, before: u64, take: &mut dyn FnMut(Entry) -> bool) -> Result<(), ReadError> {
-        let mut before = before.min(self.length());
-        while before > 0 {
-            let rows = rows::locations_backward(self.index.as_ref(), 0, before, PAGE_ROWS)?;
-            if rows.is_empty() {
-                return Err(self.unknown(before - 1));
+        self.pages(range, direction, PAGE_ROWS.min(max_entries), &mut |first, rows| {
+            let left = max_entries - entries.len();
+            let mut fits = |row: &EntryRow| {
+                bytes += row.at.length as usize;
+                bytes <= max_bytes
+            };
+            let (first, wanted) = match direction {
+                Direction::Forward => (first, &rows[..rows.iter().take(left).take_while(|row| fits(row)).count()]),
+                Direction::Backward => {
+                    let count = rows.iter().rev().take(left).take_while(|row| fits(row)).count();
+                    (first + (rows.len() - count) as u64, &rows[rows.len() - count..])
+                }
+            };
+            let whole = wanted.len() == rows.len();
+            // At least one entry is given, however large.
+            let (first, wanted) = match (wanted.is_empty() && entries.is_empty(), direction) {
+                (false, _) => (first, wanted),
+                (true, Direction::Forward) => (first, &rows[..1]),
+                (true, Direction::Backward) => (first - 1, &rows[rows.len() - 1..]),
+            };
+            let mut loaded = self.load(first, wanted)?;
+            if direction == Direction::Backward {
+                loaded.reverse();
             }
-            if self.each(&rows, before - 1, false, take)? {
-                return Ok(());
-            }
-            before -= rows.len() as u64;
-        }
-        Ok(())
+            entries.append(&mut loaded);
+            Ok(whole && entries.len() < max_entries && bytes < max_bytes)
+        })?;
+        Ok(entries)
     }
 
     pub(crate) fn read(
@@ -89,37 +118,33 @@ impl Shared {
         max_bytes: usize,
         direction: Direction,
     ) -> Result<Vec<Entry>, ReadError> {
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        let mut take = |entry: Entry| {
-            bytes += entry.bytes.len();
-            let fits = entries.is_empty() || bytes <= max_bytes;
-            if fits {
-                entries.push(entry);
-            }
-            fits && entries.len() < max_entries && bytes < max_bytes
-        };
-        if max_entries > 0 {
-            match direction {
-                Direction::Forward => self.walk_forward(from, &mut take)?,
-                Direction::Backward => self.walk_backward(from, &mut take)?,
-            }
+        self.read_sealed(from, max_entries, max_bytes, direction)?
+            .into_iter()
+            .map(|entry| Entry::decode(entry.position, entry.bytes).map_err(|what| self.undecodable(entry.position, &what)))
+            .collect()
+    }
+
+    /// An entry that is intact and yet makes no sense.
+    fn undecodable(&self, position: u64, what: &str) -> ReadError {
+        match self.index.row(position) {
+            Ok(Some(row)) => row.at.damaged(position, what).into(),
+            _ => self.unknown(position),
         }
-        Ok(entries)
     }
 
     pub(crate) fn read_feed(&self, feed: &FeedId, after: u64, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
         let Some(head) = self.head(feed) else { return Ok(Vec::new()) };
         let (mut entries, mut bytes, mut after) = (Vec::<Entry>::new(), 0, after);
-        loop {
-            let rows = rows::batches(self.index.as_ref(), feed, after, head.sequence, PAGE_ROWS)?;
-            if rows.is_empty() && after < head.sequence {
+        while after < head.sequence && (entries.is_empty() || bytes < max_bytes) {
+            let last = head.sequence.min(after + PAGE_ENTRIES as u64);
+            let places = self.index.batches(feed, after + 1, last)?;
+            if places.len() as u64 != last - after {
                 return Err(ReadError::Index(format!("it does not know sequence {} of {feed}", after + 1)));
             }
-            for row in &rows {
-                let entry = self.entry(row.position)?.ok_or_else(|| self.unknown(row.position))?;
+            for position in places {
+                let entry = self.entry(position)?.ok_or_else(|| self.unknown(position))?;
                 after += 1;
-                if entry.feed != *feed || entry.sequence != after || entry.digest != row.digest {
+                if entry.feed != *feed || entry.sequence != after {
                     return Err(ReadError::Index(format!("it names another batch for sequence {after} of {feed}")));
                 }
                 bytes += entry.bytes.len();
@@ -128,14 +153,19 @@ impl Shared {
                 }
                 entries.push(entry);
             }
-            if after >= head.sequence || bytes >= max_bytes {
-                return Ok(entries);
-            }
         }
+        Ok(entries)
     }
 
-    pub(crate) fn batch_digest(&self, feed: &FeedId, sequence: u64) -> Result<Option<Digest>, ReadError> {
-        Ok(rows::batch(self.index.as_ref(), feed, sequence)?.map(|row| row.digest))
+    /// The batch of `feed` with this sequence, and when it was committed.
+    pub(crate) fn batch(&self, feed: &FeedId, sequence: u64) -> Result<Option<(Entry, i64)>, ReadError> {
+        let Some(position) = self.index.batches(feed, sequence, sequence)?.pop() else { return Ok(None) };
+        let row = self.index.row(position)?.ok_or_else(|| self.unknown(position))?;
+        let entry = self.chunks.entry(row.at, position)?;
+        if entry.feed != *feed || entry.sequence != sequence {
+            return Err(ReadError::Index(format!("it names another batch for sequence {sequence} of {feed}")));
+        }
+        Ok(Some((entry, row.at_ms)))
     }
 
     pub(crate) fn read_stream(
@@ -146,65 +176,76 @@ impl Shared {
         direction: Direction,
         max: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
-        let mut found = Vec::new();
-        if max == 0 {
-            return Ok(found);
-        }
-        let index = self.index.as_ref();
         let backward = direction == Direction::Backward;
-        let after = from.saturating_add(1);
-        // The run that holds `from` begins at or before it.
-        let mut runs = rows::stream_runs(index, origin, stream, 0, after, true, if backward { PAGE_ROWS } else { 1 })?;
-        let mut more = if backward { Some((0, 0)) } else { Some((after, u64::MAX)) };
-        loop {
-            let mut edge = None;
-            for (version, run) in &runs {
-                let entry = self.entry(run.entry)?.ok_or_else(|| self.unknown(run.entry))?;
-                let events = entry.batch.events.iter().enumerate().skip(run.index as usize).filter(|(_, event)| {
-                    event.stream == stream && if backward { event.version <= from } else { event.version >= from }
-                });
-                let mut events: Vec<_> = events.map(|(index, event)| entry.record(index, event)).collect();
-                edge = Some(*version);
-                if backward {
-                    events.reverse();
-                }
-                found.extend(events);
-                if found.len() >= max {
-                    found.truncate(max);
-                    return Ok(found);
-                }
-            }
-            let first_look = more.take();
-            let next = match (first_look, backward, edge) {
-                (Some((low, high)), false, _) => Some((low, high)),
-                (_, _, None) => None,
-                (_, false, Some(edge)) => edge.checked_add(1).map(|low| (low, u64::MAX)),
-                (_, true, Some(edge)) => Some((0, edge)),
-            };
-            let Some((low, high)) = next else { return Ok(found) };
-            runs = rows::stream_runs(index, origin, stream, low, high, backward, PAGE_ROWS)?;
-            if runs.is_empty() {
-                return Ok(found);
-            }
+        let (mut places, mut events) = (Vec::new(), 0);
+        if max > 0 {
+            self.index.spans((origin, stream), from, backward, |span| {
+                places.push(span.place);
+                // The first may lie before what is wanted in part.
+                let wanted = if backward { from.min(span.last()) + 1 - span.first } else { span.last() + 1 - span.first.max(from) };
+                events += usize::try_from(wanted).unwrap_or(usize::MAX);
+                events < max
+            })?;
         }
+        let mut found = Vec::new();
+        for place in places {
+            let entry = self.entry(place.entry)?.ok_or_else(|| self.unknown(place.entry))?;
+            let of_span = entry.batch.events.iter().enumerate().skip(place.index as usize);
+            let mut expected = None;
+            let of_span = of_span.filter(|(_, event)| event.stream == stream).take_while(|(_, event)| {
+                // A batch may hold more than one span of a stream.
+                let follows = expected.is_none_or(|version| event.version == version);
+                expected = event.version.checked_add(1);
+                follows
+            });
+            let wanted = |event: &httt_wire::feed::Event| if backward { event.version <= from } else { event.version >= from };
+            let mut events: Vec<_> =
+                of_span.filter(|(_, event)| wanted(event)).map(|(index, event)| entry.record(index, event)).collect();
+            if backward {
+                events.reverse();
+            }
+            found.append(&mut events);
+        }
+        found.truncate(max);
+        Ok(found)
+    }
+
+    /// A stream's latest version, and the feed it lives in.
+    pub(crate) fn stream(&self, origin: &AgencyCode, stream: &str) -> Result<Option<(u64, FeedId)>, ReadError> {
+        let Some(span) = self.index.newest(origin, stream)? else { return Ok(None) };
+        let row = self.index.row(span.place.entry)?.ok_or_else(|| self.unknown(span.place.entry))?;
+        Ok(Some((span.last(), self.index.feed(row.feed)?)))
     }
 
     pub(crate) fn stream_version(&self, origin: &AgencyCode, stream: &str) -> Result<Option<u64>, ReadError> {
-        Ok(rows::stream(self.index.as_ref(), origin, stream)?.map(|(version, _)| version))
+        Ok(self.index.newest(origin, stream)?.map(|span| span.last()))
     }
 
     pub(crate) fn event(&self, id: Uuid) -> Result<Option<RecordedEvent>, ReadError> {
-        let index = self.index.as_ref();
-        let at = match rows::event(index, id, self.sealer.origin())? {
-            Some(at) => Some(at),
-            None => rows::event_of_anybody(index, id)?,
-        };
-        let Some(at) = at else { return Ok(None) };
-        let entry = self.entry(at.entry)?.ok_or_else(|| self.unknown(at.entry))?;
-        match entry.event(at.index).filter(|event| event.event.id == id.as_bytes()) {
-            Some(event) => Ok(Some(event)),
-            None => Err(ReadError::Index(format!("it names another event for id {id}"))),
+        let own = self.sealer.origin();
+        if let Some(found) = self.event_of(own, id)? {
+            return Ok(Some(found));
         }
+        let mut origins: Vec<_> = self.index.feeds().into_iter().map(|head| head.feed.origin).collect();
+        origins.sort();
+        origins.dedup();
+        for origin in origins.iter().filter(|origin| *origin != own) {
+            if let Some(found) = self.event_of(origin, id)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn event_of(&self, origin: &AgencyCode, id: Uuid) -> Result<Option<RecordedEvent>, ReadError> {
+        for place in self.index.events(origin, id)? {
+            let entry = self.entry(place.entry)?.ok_or_else(|| self.unknown(place.entry))?;
+            let event = entry.event(place.index).filter(|event| event.event.id == id.as_bytes());
+            if event.is_some() && entry.feed.origin == *origin {
+                return Ok(event);
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn events(
@@ -214,59 +255,42 @@ impl Shared {
         direction: Direction,
         max: usize,
     ) -> Result<EventPage, ReadError> {
-        match direction {
-            Direction::Forward => self.events_forward(from, filter, max),
-            Direction::Backward => self.events_backward(from, filter, max),
-        }
-    }
-
-    fn events_forward(&self, from: EventPosition, filter: &Filter, max: usize) -> Result<EventPage, ReadError> {
-        let (mut events, mut next, mut looked) = (Vec::new(), from, 0);
+        let length = self.length();
+        let forward = direction == Direction::Forward;
+        let before = if from.index == 0 { from.entry } else { from.entry.saturating_add(1) };
+        let range = if forward { (from.entry, length) } else { (0, before.min(length)) };
+        let rows_wanted = RowFilter::new(filter, &self.index);
+        let mut page = Page { filter, forward, from, max, events: Vec::new(), next: from };
+        let mut cost = 0;
         if max > 0 {
-            self.walk_forward(from.entry, &mut |entry| {
-                looked += 1;
-                let skip = if entry.position == from.entry { from.index as usize } else { 0 };
-                if filter.matches_feed(&entry.feed) {
-                    for (index, event) in entry.batch.events.iter().enumerate().skip(skip) {
-                        if events.len() == max {
-                            next = EventPosition::new(entry.position, index as u32);
-                            return false;
-                        }
-                        if filter.matches(&entry.feed, event) {
-                            events.push(entry.record(index, event));
-                        }
+            self.pages(range, direction, PAGE_ROWS, &mut |first, rows| {
+                let mut at = 0;
+                while at < rows.len() {
+                    // Neighbours are read together, but not many more than may be wanted.
+                    let index = |n: usize| if forward { n } else { rows.len() - 1 - n };
+                    let here = at;
+                    let wanted = |n: usize| rows_wanted.may_match(&rows[index(n)]);
+                    let want = wanted(here);
+                    while at < rows.len() && at - here < PAGE_ENTRIES && wanted(at) == want {
+                        at += 1;
+                    }
+                    let (low, high) = if forward { (here, at) } else { (rows.len() - at, rows.len() - here) };
+                    cost += (at - here) * if want { LOOKED_AT } else { PASSED };
+                    let positions = (first + low as u64, first + high as u64);
+                    if !want {
+                        page.pass(positions);
+                    } else if !page.take(self.load(positions.0, &rows[low..high])?, |position, what| self.undecodable(position, what))? {
+                        return Ok(false);
+                    }
+                    if cost >= MAX_SCAN_ENTRIES * LOOKED_AT {
+                        return Ok(false);
                     }
                 }
-                next = EventPosition::new(entry.position + 1, 0);
-                events.len() < max && looked < MAX_SCAN_ENTRIES
+                Ok(true)
             })?;
         }
-        Ok(EventPage { events, next, more: next.entry < self.length() })
-    }
-
-    fn events_backward(&self, from: EventPosition, filter: &Filter, max: usize) -> Result<EventPage, ReadError> {
-        let (mut events, mut next, mut looked) = (Vec::new(), from, 0);
-        if max > 0 {
-            let before = if from.index == 0 { from.entry } else { from.entry.saturating_add(1) };
-            self.walk_backward(before, &mut |entry| {
-                looked += 1;
-                let keep = if entry.position == from.entry { from.index as usize } else { usize::MAX };
-                if filter.matches_feed(&entry.feed) {
-                    for (index, event) in entry.batch.events.iter().enumerate().take(keep).rev() {
-                        if events.len() == max {
-                            next = EventPosition::new(entry.position, index as u32 + 1);
-                            return false;
-                        }
-                        if filter.matches(&entry.feed, event) {
-                            events.push(entry.record(index, event));
-                        }
-                    }
-                }
-                next = EventPosition::new(entry.position, 0);
-                events.len() < max && looked < MAX_SCAN_ENTRIES
-            })?;
-        }
-        let more = next > EventPosition::START && self.length() > 0;
+        let Page { events, next, .. } = page;
+        let more = if forward { next.entry < length } else { next > EventPosition::START && length > 0 };
         Ok(EventPage { events, next, more })
     }
 
@@ -275,6 +299,64 @@ impl Shared {
         if size > entries {
             return Err(ReadError::BeyondEnd { size, entries });
         }
-        IndexedTree(self.index.as_ref()).root(size).map_err(|error| ReadError::Index(error.to_string()))
+        self.tree().root(size).map_err(|error| ReadError::Index(error.to_string()))
+    }
+
+    /// The Merkle tree over the entries.
+    pub(crate) fn tree(&self) -> IndexedTree<'_> {
+        IndexedTree(&self.index)
+    }
+}
+
+/// A page of events in the making.
+struct Page<'a> {
+    filter: &'a Filter,
+    forward: bool,
+    from: EventPosition,
+    max: usize,
+    events: Vec<RecordedEvent>,
+    next: EventPosition,
+}
+
+impl Page<'_> {
+    /// Goes past entries `from..to`.
+    fn pass(&mut self, (from, to): (u64, u64)) {
+        self.next = EventPosition::new(if self.forward { to } else { from }, 0);
+    }
+
+    /// Takes what is wanted of neighbouring entries, which go forward; false: the page is full.
+    fn take(
+        &mut self,
+        mut entries: Vec<SealedEntry>,
+        failed: impl Fn(u64, &str) -> ReadError,
+    ) -> Result<bool, ReadError> {
+        if !self.forward {
+            entries.reverse();
+        }
+        for SealedEntry { position, bytes } in entries {
+            let entry = Entry::decode(position, bytes).map_err(|what| failed(position, &what))?;
+            let events = entry.batch.events.iter().enumerate();
+            let at_edge = entry.position == self.from.entry;
+            let events: Box<dyn Iterator<Item = _>> = match (self.forward, at_edge) {
+                (true, true) => Box::new(events.skip(self.from.index as usize)),
+                (true, false) => Box::new(events),
+                (false, true) => Box::new(events.take(self.from.index as usize).rev()),
+                (false, false) => Box::new(events.rev()),
+            };
+            for (index, event) in events {
+                if self.events.len() == self.max {
+                    self.next = EventPosition::new(position, index as u32 + u32::from(!self.forward));
+                    return Ok(false);
+                }
+                if self.filter.matches(&entry.feed, event) {
+                    self.events.push(entry.record(index, event));
+                }
+            }
+            self.pass((position, position + 1));
+            if self.events.len() >= self.max {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }

@@ -9,19 +9,12 @@ use crate::entry::Entry;
 use crate::files::{self, Files};
 use crate::frame::{CHUNK_HEADER_BYTES, ChunkHeader, Seed, chunk_name};
 use crate::group::MAX_TRANSACTION_BYTES;
-use crate::index::rows::{self, IndexedEntry, Meta};
-use crate::index::{Index, Row};
+use crate::index::{Index, IndexedEntry, Tip};
 use crate::merkle::{CompactRange, leaf_hash};
 use crate::scan::{self, Bad, ScannedGroup, Scanner, Step};
 use crate::tail::TailAt;
 use crate::writer::MAX_GROUP_BYTES;
 use crate::{Damage, OpenError};
-
-/// Rows written to the index at a time while it is built. sled keeps every page a batch touched, in every version,
-/// until the batch is done, so large batches cost memory rather than save time.
-const ROWS_AT_A_TIME: usize = 1_024;
-/// After so many rows the index is made to write out what it has in memory.
-const ROWS_BETWEEN_FLUSHES: usize = 32_768;
 
 /// No group is larger: what a group takes before it is full, one transaction more, and as much again for framing.
 const LARGEST_GROUP_BYTES: u64 = 2 * (MAX_GROUP_BYTES + MAX_TRANSACTION_BYTES) as u64;
@@ -66,6 +59,8 @@ pub(crate) struct Recovered {
     pub(crate) range: CompactRange,
     pub(crate) tail: TailAt,
     pub(crate) cut: Option<CutTail>,
+    /// Something stands after the end: a torn group, or zeros.
+    pub(crate) unreadable: bool,
 }
 
 /// Walks from `start` to the end. Changes nothing but the index.
@@ -73,11 +68,12 @@ pub(crate) fn scan(
     chunks: &[ChunkFile],
     log_id: &[u8; 16],
     start: &Start,
-    index: &dyn Index,
+    index: &Index,
 ) -> Result<Recovered, OpenError> {
-    let mut builder = Builder { log_id, index, range: start.range.clone(), rows: Vec::new(), meta: None, unflushed: 0 };
+    let mut builder = Builder { index, range: start.range.clone() };
     let mut tail = start.at;
     let mut cut = None;
+    let mut unreadable = false;
     for chunk in chunks.iter().skip(start.at.number as usize) {
         let number = chunk.header.number;
         if number != start.at.number {
@@ -97,19 +93,18 @@ pub(crate) fn scan(
             }
         };
         tail = TailAt { number, end: scanner.offset(), group: scanner.group() };
+        unreadable = scanner.length() > tail.end;
         if let Some(bad) = end {
             let is_last = number as usize + 1 == chunks.len();
             let later = scan::find_later_group(&chunk.path, seed, bad.group_start, scanner.group()).map_err(io())?;
             if !is_last || later.is_some() {
-                builder.flush()?;
                 return Err(damage(number, &bad, later).into());
             }
             let (offset, bytes) = (tail.end, scanner.length().saturating_sub(tail.end));
             cut = Some(CutTail { chunk: chunk_name(number), offset, bytes, position: scanner.position() });
         }
     }
-    builder.flush()?;
-    Ok(Recovered { range: builder.range, tail, cut })
+    Ok(Recovered { range: builder.range, tail, cut, unreadable })
 }
 
 /// A chunk that begins later than the one before it ends: the end of the earlier one is gone.
@@ -129,18 +124,16 @@ fn damage(number: u32, bad: &Bad, later: Option<u64>) -> Damage {
     Damage { chunk: chunk_name(number), offset: bad.offset, position: bad.position, what }
 }
 
-/// Makes index rows of scanned groups.
+/// Feeds the index.
 struct Builder<'a> {
-    log_id: &'a [u8; 16],
-    index: &'a dyn Index,
+    index: &'a Index,
     range: CompactRange,
-    rows: Vec<Row>,
-    meta: Option<Meta>,
-    unflushed: usize,
 }
 
 impl Builder<'_> {
     fn group(&mut self, chunk: u32, group: &ScannedGroup) -> Result<(), OpenError> {
+        let mut entries = Vec::with_capacity(group.entries.len());
+        let mut nodes = Vec::new();
         for scanned in &group.entries {
             let damaged = |what: String| Damage {
                 chunk: chunk_name(chunk),
@@ -151,20 +144,8 @@ impl Builder<'_> {
             let leaf = leaf_hash(&scanned.bytes);
             let entry = Entry::decode(scanned.position, scanned.bytes.clone()).map_err(damaged)?;
             let at = Location { chunk, offset: scanned.offset, length: scanned.bytes.len() as u32 };
-            rows::push_entry(
-                &mut self.rows,
-                &IndexedEntry {
-                    position: scanned.position,
-                    at,
-                    leaf,
-                    feed: &entry.feed,
-                    head: entry.head(),
-                    at_ms: group.commit.at_ms,
-                    batch: &entry.batch,
-                },
-            );
-            let rows = &mut self.rows;
-            self.range.push(leaf, |node| rows::push_node(rows, &node));
+            entries.push((at, leaf, entry));
+            self.range.push(leaf, |node| nodes.push(node));
         }
         if self.range.root() != group.commit.root {
             return Err(Damage {
@@ -175,27 +156,20 @@ impl Builder<'_> {
             }
             .into());
         }
-        self.meta = Some(Meta {
-            log_id: *self.log_id,
-            chunk,
-            end: group.end,
-            marker: group.marker,
-            group: group.number,
-            range: self.range.clone(),
-        });
-        if self.rows.len() >= ROWS_AT_A_TIME { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<(), OpenError> {
-        if let Some(meta) = self.meta.take() {
-            self.rows.push(meta.row());
-            self.unflushed += self.rows.len();
-            self.index.apply(std::mem::take(&mut self.rows)).map_err(|error| OpenError::Index(error.0))?;
-            if self.unflushed >= ROWS_BETWEEN_FLUSHES {
-                self.index.flush().map_err(|error| OpenError::Index(error.0))?;
-                self.unflushed = 0;
-            }
-        }
+        let entries: Vec<_> = entries
+            .iter()
+            .map(|(at, leaf, entry)| IndexedEntry {
+                at: *at,
+                leaf: *leaf,
+                feed: &entry.feed,
+                head: entry.head(),
+                at_ms: group.commit.at_ms,
+                events: &entry.batch.events,
+            })
+            .collect();
+        let (end, marker, group) = (group.end, group.marker, group.number);
+        self.index.make_room().map_err(OpenError::Index)?;
+        self.index.add(&entries, nodes, Tip { chunk, end, marker, group, range: self.range.clone() });
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Shared {
     pub(crate) log_id: [u8; 16],
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) chunks: Chunks,
-    pub(crate) index: Arc<dyn Index>,
+    pub(crate) index: Index,
     heads: RwLock<HashMap<FeedId, FeedHead>>,
     length: AtomicU64,
     checkpoint: RwLock<String>,
@@ -36,7 +36,7 @@ pub(crate) struct SharedParts {
     pub(crate) log_id: [u8; 16],
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) chunks: Chunks,
-    pub(crate) index: Arc<dyn Index>,
+    pub(crate) index: Index,
     pub(crate) heads: Vec<FeedHead>,
     pub(crate) length: u64,
     pub(crate) checkpoint: String,
@@ -45,8 +45,7 @@ pub(crate) struct SharedParts {
 
 impl Shared {
     pub(crate) fn poisoned(&self) -> Option<&str> {
-        let index = || self.index.failed().then_some("the index failed; opening the log anew rebuilds it");
-        self.poison.get().map(String::as_str).or_else(index)
+        self.poison.get().map(String::as_str).or_else(|| self.index.failed())
     }
 
     pub(crate) fn set_poison(&self, reason: &str) {

@@ -5,8 +5,7 @@ use std::fs;
 
 use crate::chunks::{Chunks, Location};
 use crate::frame::{CHUNK_HEADER_BYTES, COMMIT_FRAME_BYTES, COMMIT_PAYLOAD_BYTES, Commit, Kind, chunk_name};
-use crate::index::rows::{self, Meta};
-use crate::index::{Index, IndexError};
+use crate::index::{Index, IndexError, Tip};
 use crate::merkle::{IndexedTree, leaf_hash};
 use crate::recover::{ChunkFile, Start};
 use crate::tail::TailAt;
@@ -15,65 +14,51 @@ use crate::tail::TailAt;
 const ENTRIES_VETTED: u64 = 16;
 /// How many events of such an entry.
 const EVENTS_VETTED: usize = 16;
-/// How many feeds have their head compared.
-const MAX_HEADS_VETTED: usize = 256;
-
 fn doubt<T>(what: impl Into<String>) -> Result<T, IndexError> {
     Err(IndexError(what.into()))
 }
 
-/// Where to go on from. `Ok(None)`: the index is empty; an error says what is wrong with it.
-pub(crate) fn vet(
-    index: &dyn Index,
-    chunks: &Chunks,
-    files: &[ChunkFile],
-    log_id: &[u8; 16],
-) -> Result<Option<Start>, IndexError> {
-    let Some(meta) = Meta::read(index)? else { return Ok(None) };
-    if meta.log_id != *log_id {
-        return doubt("the index is of another log");
-    }
-    vet_marker(&meta, chunks)?;
-    let length = meta.range.size();
+/// Where to go on from, if the index, which says it ends at `tip`, fits the chunks; an error says what is wrong.
+pub(crate) fn vet(index: &Index, tip: Tip, chunks: &Chunks, files: &[ChunkFile]) -> Result<Start, IndexError> {
+    vet_marker(&tip, chunks)?;
+    let length = tip.range.size();
     let root = IndexedTree(index).root(length).map_err(|error| IndexError(error.to_string()))?;
-    if root != meta.range.root() {
+    if root != tip.range.root() {
         return doubt("the index's tree does not have its own root");
     }
-    for file in files.iter().take_while(|file| file.header.number <= meta.chunk) {
+    for file in files.iter().take_while(|file| file.header.number <= tip.chunk) {
         let first = file.header.first_position;
-        let here = rows::location(index, first)?.map(|(at, _)| (at.chunk, at.offset));
+        let here = index.row(first)?.map(|row| (row.at.chunk, row.at.offset));
         if first < length && here != Some((file.header.number, CHUNK_HEADER_BYTES as u64)) {
             return doubt(format!("the index puts the beginning of chunk {} elsewhere", file.header.number));
         }
     }
-    for pair in files.windows(2).take_while(|pair| pair[0].header.number < meta.chunk) {
+    for pair in files.windows(2).take_while(|pair| pair[0].header.number < tip.chunk) {
         vet_end(&pair[0], pair[1].header.first_position, chunks)?;
     }
     for position in length.saturating_sub(ENTRIES_VETTED)..length {
         vet_entry(index, chunks, position)?;
     }
-    let heads = rows::heads(index)?;
-    for head in heads.iter().take(MAX_HEADS_VETTED) {
+    for head in index.feeds() {
         let feed = &head.feed;
-        let row = rows::batch(index, feed, head.head.sequence)?;
-        let fits = row.is_some_and(|row| row.position == head.position && row.digest == head.head.digest);
-        if !fits || head.position >= length || rows::batch(index, feed, head.head.sequence + 1)?.is_some() {
+        let last = index.batches(feed, head.head.sequence, u64::MAX)?;
+        if last != [head.position] || head.position >= length {
             return doubt(format!("the index's head of {feed} does not fit its batches"));
         }
     }
-    let at = TailAt { number: meta.chunk, end: meta.end, group: meta.group + 1 };
-    Ok(Some(Start { at, range: meta.range }))
+    let at = TailAt { number: tip.chunk, end: tip.end, group: tip.group + 1 };
+    Ok(Start { at, range: tip.range })
 }
 
 /// The commit marker the index ends with must be in the chunk, and say the same length and root.
-fn vet_marker(meta: &Meta, chunks: &Chunks) -> Result<(), IndexError> {
-    let at = Location { chunk: meta.chunk, offset: meta.marker, length: COMMIT_PAYLOAD_BYTES as u32 };
+fn vet_marker(tip: &Tip, chunks: &Chunks) -> Result<(), IndexError> {
+    let at = Location { chunk: tip.chunk, offset: tip.marker, length: COMMIT_PAYLOAD_BYTES as u32 };
     let (frame, payload) = chunks
-        .frame(at, Kind::Commit, meta.range.size())
+        .frame(at, Kind::Commit, tip.range.size())
         .map_err(|error| IndexError(format!("the index ends where the chunks have no commit marker ({error})")))?;
-    let fits = frame.group == meta.group
-        && meta.end == meta.marker + COMMIT_FRAME_BYTES as u64
-        && Commit::decode(&payload).is_some_and(|commit| commit.root == meta.range.root());
+    let fits = frame.group == tip.group
+        && tip.end == tip.marker + COMMIT_FRAME_BYTES as u64
+        && Commit::decode(&payload).is_some_and(|commit| commit.root == tip.range.root());
     if fits { Ok(()) } else { doubt("the index and the chunks disagree on the root") }
 }
 
@@ -93,25 +78,26 @@ fn vet_end(file: &ChunkFile, next: u64, chunks: &Chunks) -> Result<(), IndexErro
     }
 }
 
-fn vet_entry(index: &dyn Index, chunks: &Chunks, position: u64) -> Result<(), IndexError> {
-    let Some((at, leaf)) = rows::location(index, position)? else {
+fn vet_entry(index: &Index, chunks: &Chunks, position: u64) -> Result<(), IndexError> {
+    let Some(row) = index.row(position)? else {
         return doubt(format!("the index does not know entry {position}"));
     };
     let entry = chunks
-        .entry(at, position)
+        .entry(row.at, position)
         .map_err(|error| IndexError(format!("the index names no entry for position {position} ({error})")))?;
-    let row = rows::batch(index, &entry.feed, entry.sequence)?;
-    let fits = leaf_hash(&entry.bytes) == leaf
-        && row.is_some_and(|row| row.position == position && row.digest == entry.digest);
+    let fits = leaf_hash(&entry.bytes) == row.leaf
+        && index.feed(row.feed)? == entry.feed
+        && row.sequence == entry.sequence
+        && index.batches(&entry.feed, entry.sequence, entry.sequence)? == [position];
     if !fits {
         return doubt(format!("the index's rows of entry {position} do not fit it"));
     }
     for recorded in entry.events().rev().take(EVENTS_VETTED) {
         let event = &recorded.event;
-        let place = rows::event(index, recorded.id(), &entry.feed.origin)?;
-        let version = rows::stream(index, &entry.feed.origin, &event.stream)?.map(|(version, _)| version);
-        // Another origin may have repeated itself; our own rows are exact.
-        if place.is_none_or(|place| place < recorded.position) || version.is_none() {
+        let origin = &entry.feed.origin;
+        let places = index.events(origin, recorded.id())?;
+        let newest = index.newest(origin, &event.stream)?;
+        if !places.contains(&recorded.position) || newest.is_none() {
             return doubt(format!("the index's rows of event {} do not fit it", recorded.position));
         }
     }

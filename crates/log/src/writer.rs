@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::files::Files;
 use crate::frame::{GroupBuffer, Seed};
 use crate::group::{Group, Outcome};
-use crate::index::rows::{self, IndexedEntry, Meta};
+use crate::index::{IndexedEntry, Tip};
 use crate::merkle::{CompactRange, leaf_hash};
 use crate::shared::Shared;
 use crate::tail::{Tail, TailError};
@@ -125,6 +125,12 @@ impl Writer {
         answer: Answer,
         requests: &mut mpsc::Receiver<Request>,
     ) -> Option<Request> {
+        if self.poison.is_none()
+            && let Some(reason) = self.shared.index.failed()
+        {
+            let reason = format!("the index failed, opening the log anew rebuilds it: {reason}");
+            self.set_poison(reason);
+        }
         if let Some(reason) = &self.poison {
             let _ = answer.send(Err(CommitError::Poisoned(reason.clone())));
             return None;
@@ -170,6 +176,7 @@ impl Writer {
 
     /// Puts a group on disk, then into the index, then before the readers' eyes.
     fn write(&mut self, entries: &[VerifiedBatch], now_ms: i64) -> Result<(), CommitError> {
+        self.shared.index.make_room().map_err(CommitError::IndexFull)?;
         let first = self.range.size();
         let size = GroupBuffer::size(entries.iter().map(|entry| entry.bytes().len()));
         self.tail.make_room(size, first, now_ms).map_err(|error| self.failed(error))?;
@@ -177,18 +184,14 @@ impl Writer {
         let seed = Seed::of(&self.shared.log_id);
         let mut buffer = GroupBuffer::new(seed, at.end, at.group, first, size);
         let mut range = self.range.clone();
-        let mut rows = Vec::new();
+        let (mut indexed, mut nodes) = (Vec::with_capacity(entries.len()), Vec::new());
         for entry in entries {
             let leaf = leaf_hash(entry.bytes());
             let offset = buffer.push(entry.bytes());
             let location = Location { chunk: at.number, offset, length: entry.bytes().len() as u32 };
-            let position = range.size();
-            let (feed, head, batch) = (entry.feed(), entry.head(), entry.batch());
-            rows::push_entry(
-                &mut rows,
-                &IndexedEntry { position, at: location, leaf, feed, head, at_ms: now_ms, batch },
-            );
-            range.push(leaf, |node| rows::push_node(&mut rows, &node));
+            let (feed, head, events) = (entry.feed(), entry.head(), entry.batch().events.as_slice());
+            indexed.push(IndexedEntry { at: location, leaf, feed, head, at_ms: now_ms, events });
+            range.push(leaf, |node| nodes.push(node));
         }
         let (bytes, marker) = buffer.finish(now_ms, range.root());
         debug_assert_eq!(bytes.len(), size);
@@ -196,20 +199,8 @@ impl Writer {
 
         // From here on the group is in the log, whatever happens.
         self.range = range;
-        let meta = Meta {
-            log_id: self.shared.log_id,
-            chunk: at.number,
-            end: self.tail.at().end,
-            marker,
-            group: at.group,
-            range: self.range.clone(),
-        };
-        rows.push(meta.row());
-        if let Err(error) = self.shared.index.apply(rows) {
-            // The callers' entries are durable, so they hear success; readers see them after the index was rebuilt.
-            self.set_poison(format!("the index failed, opening the log anew rebuilds it: {error}"));
-            return Ok(());
-        }
+        let (chunk, end, group) = (at.number, self.tail.at().end, at.group);
+        self.shared.index.add(&indexed, nodes, Tip { chunk, end, marker, group, range: self.range.clone() });
         let heads = entries.iter().enumerate().map(|(n, entry)| FeedHead {
             feed: entry.feed().clone(),
             head: entry.head(),

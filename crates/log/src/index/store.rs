@@ -1,23 +1,22 @@
-//! The index in sled, kept at arm's length: it panics on damaged files, so every call is guarded, and a store that
-//! failed once is not asked again.
+//! A sled store kept at arm's length: sled panics on damaged files and waits for ever for threads of its own that died,
+//! so every call is guarded.
 
 use std::any::Any;
-use std::fs::{self, File};
-use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use super::{Index, IndexError, Row};
+use super::IndexError;
 
-/// How often sled writes out what it has in memory. The index can always be rebuilt, so this only bounds the work.
-const FLUSH_EVERY_MS: u64 = 1_000;
-/// Most damaged indexes kept aside.
-const MAX_KEPT_ASIDE: usize = 2;
+/// One row: key and value.
+pub(crate) type Row = (Vec<u8>, Vec<u8>);
+
+/// Memory for sled's cache: what is kept here is small.
+const CACHE_BYTES: u64 = 1 << 20;
 /// sled gives its file lock back a moment after its last handle is dropped: how often and how long to wait for it.
 /// Nobody else can hold it, since the log's own lock is held.
 const LOCK_TRIES: u32 = 200;
@@ -27,18 +26,12 @@ const OPEN_PATIENCE: Duration = Duration::from_secs(120);
 /// The same while running.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(60);
 
-/// sled leaves a copy of a page behind for every row of a batch, and frees a few of them at every 128th call of a
-/// thread. A thread that only ever applies batches would hoard gigabytes, so some cheap look-ups follow each batch.
-const ROWS_PER_LOOKUP: usize = 2;
-
-/// The index in a folder.
+/// A store in a folder of its own.
 #[derive(Debug)]
-pub(crate) struct SledIndex {
+pub(crate) struct Store {
     /// Always there until dropped.
     db: Option<sled::Db>,
     broken: AtomicBool,
-    /// See [`doubtful_mark`].
-    mark: PathBuf,
 }
 
 /// sled's panics are answered by rebuilding the index, so they are told as a warning, not as a crash of the program.
@@ -90,15 +83,14 @@ fn patiently<T: Send + 'static>(
     receiver.recv_timeout(patience).map_err(|_| IndexError(format!("no answer from the index store in {patience:?}")))
 }
 
-impl SledIndex {
-    /// Opens or creates the index in `dir`.
-    pub(crate) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, IndexError> {
+impl Store {
+    /// Opens or creates the store in `dir`.
+    pub(crate) fn open(dir: &Path) -> Result<Self, IndexError> {
         tell_panics_calmly();
-        let mark = doubtful_mark(dir);
         let dir = dir.to_owned();
         let db = patiently(OPEN_PATIENCE, move || {
-            let config =
-                sled::Config::new().path(&dir).cache_capacity(cache_bytes).flush_every_ms(Some(FLUSH_EVERY_MS));
+            // What has to be on disk is flushed when it is written.
+            let config = sled::Config::new().path(&dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
             let mut tries = 0;
             loop {
                 match guarded(|| config.open()) {
@@ -110,7 +102,7 @@ impl SledIndex {
                 }
             }
         })??;
-        Ok(Self { db: Some(db), broken: AtomicBool::new(false), mark })
+        Ok(Self { db: Some(db), broken: AtomicBool::new(false) })
     }
 
     fn run<T>(&self, run: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, IndexError> {
@@ -118,18 +110,31 @@ impl SledIndex {
             return Err(IndexError("the index store failed before".into()));
         }
         let Some(db) = &self.db else { return Err(IndexError("the index store is closed".into())) };
-        guarded(|| run(db)).inspect_err(|error| {
-            self.broken.store(true, Ordering::Relaxed);
-            // The next open looks at the newest rows only; without this it might keep what has just failed.
-            if let Err(error) = File::create(&self.mark).and_then(|file| file.sync_all()) {
-                tracing::error!(%error, "the index could not be marked as doubtful; delete its folder before the next start");
-            }
-            tracing::warn!(%error, "the index failed; opening the log anew rebuilds it");
+        guarded(|| run(db)).inspect_err(|_| self.broken.store(true, Ordering::Relaxed))
+    }
+
+    /// One value.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        self.run(|db| Ok(db.get(key)?.map(|value| value.to_vec())))
+    }
+
+    /// All rows whose key begins so, in order.
+    pub(crate) fn with_prefix(&self, prefix: &[u8]) -> Result<Vec<Row>, IndexError> {
+        self.run(|db| db.scan_prefix(prefix).map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec()))).collect())
+    }
+
+    /// Writes rows, all or none, and hands them to the system's disk cache.
+    pub(crate) fn write(&self, rows: Vec<Row>) -> Result<(), IndexError> {
+        self.run(|db| {
+            let mut batch = sled::Batch::default();
+            rows.into_iter().for_each(|(key, value)| batch.insert(key, value));
+            db.apply_batch(batch)?;
+            db.flush().map(|_| ())
         })
     }
 }
 
-impl Drop for SledIndex {
+impl Drop for Store {
     fn drop(&mut self) {
         let Some(db) = self.db.take() else { return };
         if self.broken.load(Ordering::Relaxed) {
@@ -145,75 +150,4 @@ impl Drop for SledIndex {
             tracing::warn!(%error, "the index did not close; it will be checked at the next open");
         }
     }
-}
-
-impl Index for SledIndex {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        self.run(|db| Ok(db.get(key)?.map(|value| value.to_vec())))
-    }
-
-    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
-        self.run(|db| db.range(from..to).take(limit).map(|row| row.map(to_row)).collect())
-    }
-
-    fn range_backward(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
-        self.run(|db| db.range(from..to).rev().take(limit).map(|row| row.map(to_row)).collect())
-    }
-
-    fn apply(&self, rows: Vec<Row>) -> Result<(), IndexError> {
-        self.run(|db| {
-            let mut batch = sled::Batch::default();
-            let count = rows.len();
-            rows.into_iter().for_each(|(key, value)| batch.insert(key, value));
-            db.apply_batch(batch)?;
-            for _ in 0..count / ROWS_PER_LOOKUP {
-                db.get(super::keys::META)?;
-            }
-            Ok(())
-        })
-    }
-
-    fn flush(&self) -> Result<(), IndexError> {
-        self.run(|db| db.flush().map(|_| ()))
-    }
-
-    fn failed(&self) -> bool {
-        self.broken.load(Ordering::Relaxed)
-    }
-}
-
-fn to_row((key, value): (sled::IVec, sled::IVec)) -> Row {
-    (key.to_vec(), value.to_vec())
-}
-
-/// The file beside an index that says: it failed, do not believe it.
-pub(crate) fn doubtful_mark(index: &Path) -> PathBuf {
-    index.with_extension("doubtful")
-}
-
-/// Moves a doubtful index out of the way, keeping the last few for whoever wants to know what happened to it.
-pub(crate) fn move_aside(index: &Path) -> io::Result<Option<PathBuf>> {
-    if !index.try_exists()? {
-        return Ok(None);
-    }
-    let parent = index.parent().unwrap_or(Path::new("."));
-    let name = index.file_name().and_then(|name| name.to_str()).unwrap_or("index");
-    let prefix = format!("{name}.damaged-");
-    let mut kept = Vec::new();
-    for item in fs::read_dir(parent)? {
-        let item = item?;
-        if let Some(number) = item.file_name().to_str().and_then(|name| name.strip_prefix(&prefix)?.parse::<u64>().ok())
-        {
-            kept.push((number, item.path()));
-        }
-    }
-    kept.sort();
-    let next = kept.last().map_or(1, |(number, _)| number + 1);
-    let aside = parent.join(format!("{prefix}{next}"));
-    fs::rename(index, &aside)?;
-    let surplus = (kept.len() + 1).saturating_sub(MAX_KEPT_ASIDE);
-    for (_, old) in kept.into_iter().take(surplus) {
-        if old.is_dir() { fs::remove_dir_all(&old)? } else { fs::remove_file(&old)? }
-    }
-    Ok(Some(aside))
 }

@@ -26,7 +26,9 @@ pub(crate) fn options() -> Options {
     Options {
         checkpoint_every: Duration::from_secs(3_600),
         clock: Arc::new(ManualClock::new(NOW_MS)),
-        index_cache_bytes: 1 << 20,
+        index_cache_bytes: 1 << 10,
+        // So few that runs are written and merged in every test.
+        index_run_events: 4,
         ..Options::default()
     }
 }
