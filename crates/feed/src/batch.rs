@@ -241,13 +241,28 @@ impl Sealer {
         sealed_at_ms: i64,
         events: Vec<pb::Event>,
     ) -> Result<VerifiedBatch, Refusal> {
+        events.iter().try_for_each(check_event)?;
+        Ok(self.sign(self.prepare(feed, head, sealed_at_ms, events)?))
+    }
+
+    /// The same but for the signature, which is most of the work and may be made elsewhere: the next batch's `previous`
+    /// does not need it. Events were checked with [`check_event`].
+    ///
+    /// # Errors
+    /// See [`Sealer::seal`].
+    pub fn prepare(
+        &self,
+        feed: &FeedId,
+        head: Option<&Head>,
+        sealed_at_ms: i64,
+        events: Vec<pb::Event>,
+    ) -> Result<UnsignedBatch, Refusal> {
         if feed.origin != self.origin {
             return Err(Refusal::WrongMember { caller: self.origin.clone(), feed: feed.clone() });
         }
         if events.is_empty() || events.len() > MAX_EVENTS_PER_BATCH {
             return Err(Refusal::Malformed("a batch has no events or too many".into()));
         }
-        events.iter().try_for_each(check_event)?;
         let previous = head.map(|head| head.digest);
         let batch = pb::Batch {
             origin: feed.origin.to_string(),
@@ -262,11 +277,38 @@ impl Sealer {
         if body.len() > MAX_BATCH_BYTES {
             return Err(Refusal::TooLarge { what: "a batch", size: body.len(), limit: MAX_BATCH_BYTES });
         }
+        Ok(UnsignedBatch { feed: feed.clone(), previous, digest: Digest::of(&body), batch, body })
+    }
+
+    /// Signs what this sealer prepared.
+    pub fn sign(&self, unsigned: UnsignedBatch) -> VerifiedBatch {
+        let UnsignedBatch { feed, previous, digest, batch, body } = unsigned;
         let key = self.key.public().id();
-        let signature =
-            pb::Signature { key_id: key.0.to_vec(), value: self.key.sign(&pre_authentication_encoding(&body)) };
-        let digest = Digest::of(&body);
+        let value = self.key.sign(&pre_authentication_encoding(&body));
+        let signature = pb::Signature { key_id: key.0.to_vec(), value };
         let bytes = Bytes::from(pb::SealedBatch { body, signature: Some(signature) }.encode_to_vec());
-        Ok(VerifiedBatch { feed: feed.clone(), previous, digest, key, batch: Arc::new(batch), bytes })
+        VerifiedBatch { feed, previous, digest, key, batch: Arc::new(batch), bytes }
+    }
+}
+
+/// A batch that only lacks its signature; made by [`Sealer::prepare`].
+#[derive(Debug)]
+pub struct UnsignedBatch {
+    feed: FeedId,
+    previous: Option<Digest>,
+    digest: Digest,
+    batch: pb::Batch,
+    body: Bytes,
+}
+
+impl UnsignedBatch {
+    /// The feed's head once this batch is in.
+    pub fn head(&self) -> Head {
+        Head { sequence: self.batch.sequence, digest: self.digest }
+    }
+
+    /// Bytes of its body.
+    pub fn body_len(&self) -> usize {
+        self.body.len()
     }
 }

@@ -24,7 +24,7 @@ mod refusal;
 
 pub use batch::{
     MAX_BATCH_BYTES, MAX_EVENT_BYTES, MAX_EVENTS_PER_BATCH, MAX_NAME_BYTES, MAX_SEALED_BYTES, PAYLOAD_TYPE, Sealer,
-    UnverifiedBatch, VerifiedBatch, body_digest, check_event, parse,
+    UnsignedBatch, UnverifiedBatch, VerifiedBatch, body_digest, check_event, parse,
 };
 pub use chain::{Link, follow};
 pub use directory::{Directory, Member, MemberKind};

@@ -110,7 +110,8 @@ impl Chunks {
             let mut end = start.end();
             let reach = rest.iter().skip(1).take_while(|place| {
                 // Between neighbours there is a commit marker at most.
-                let near = place.chunk == start.chunk && (end..=end + COMMIT_FRAME_BYTES as u64).contains(&place.offset);
+                let near =
+                    place.chunk == start.chunk && (end..=end + COMMIT_FRAME_BYTES as u64).contains(&place.offset);
                 let joins = near && place.end() - start.offset <= MAX_SPAN_BYTES;
                 end = if joins { place.end() } else { end };
                 joins

@@ -8,12 +8,16 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::panic::{self, AssertUnwindSafe};
+use std::thread;
 
-use httt_feed::{FeedId, Head, Link, MAX_BATCH_BYTES, MAX_EVENTS_PER_BATCH, Refusal, VerifiedBatch};
+use httt_feed::{
+    Digest, FeedId, Head, Link, MAX_BATCH_BYTES, MAX_EVENTS_PER_BATCH, Refusal, Sealer, UnsignedBatch, VerifiedBatch,
+};
 use httt_wire::{Message as _, feed as pb};
 use uuid::Uuid;
 
 use crate::frame::FRAME_HEADER_BYTES;
+use crate::merkle::leaf_hash;
 use crate::shared::Shared;
 use crate::transaction::{NewEvent, Placed, Transaction};
 use crate::{CommitError, Committed, Entry, EventPosition};
@@ -26,6 +30,8 @@ pub const MAX_TRANSACTION_ITEMS: usize = 65_536;
 const BATCH_HEADER_BYTES: usize = 160;
 /// Protobuf framing of one event in a batch: tag, and a length of up to three bytes.
 const EVENT_FRAMING_BYTES: usize = 4;
+/// A group with so many bytes to hash is shared with a second thread.
+const SHARED_FROM_BYTES: usize = 192 << 10;
 /// Entries read for a comparison that are kept for the next one: whoever commits again what is there already asks for
 /// one event of a batch after the other.
 const ENTRIES_KEPT: usize = 4;
@@ -102,7 +108,8 @@ pub(crate) struct Group<'a> {
 /// The group's entries in order.
 #[derive(Debug)]
 pub(crate) struct Sealed {
-    pub(crate) entries: Vec<VerifiedBatch>,
+    /// With their leaf hashes.
+    pub(crate) entries: Vec<(VerifiedBatch, Digest)>,
     places: Places,
 }
 
@@ -329,12 +336,10 @@ impl<'a> Group<'a> {
     fn held(&self, delta: &Delta, event: &NewEvent, feed: &FeedId) -> Result<Option<(EventRef, u64)>, CommitError> {
         let held = match delta.ids.get(&event.id).or_else(|| self.ids.get(&event.id)) {
             Some(held) => *held,
-            None => {
-                match self.find(event.id)? {
-                    Some(position) => EventRef::At(position),
-                    None => return Ok(None),
-                }
-            }
+            None => match self.find(event.id)? {
+                Some(position) => EventRef::At(position),
+                None => return Ok(None),
+            },
         };
         let position = match held {
             EventRef::At(position) => Some(position),
@@ -426,18 +431,70 @@ impl<'a> Group<'a> {
         Outcome { placed: delta.placed, refs: delta.refs, versions: delta.versions }
     }
 
-    /// Seals the group's own batches.
+    /// Seals the group's own batches, and hashes all entries.
     pub(crate) fn seal(mut self) -> Result<Sealed, Refusal> {
         let places = Places { base: self.base, copies: self.copies.len() as u64, new: std::mem::take(&mut self.new) };
-        let mut entries = std::mem::take(&mut self.copies);
+        let copies = std::mem::take(&mut self.copies).into_iter().map(Unhashed::Copy);
+        let mut unhashed: Vec<_> = copies.collect();
+        let sealer = &self.shared.sealer;
         for batch in std::mem::take(&mut self.own) {
             let head = self.heads.get(&batch.feed).copied().or_else(|| self.shared.head(&batch.feed));
-            let sealed = self.shared.sealer.seal(&batch.feed, head.as_ref(), self.now_ms, batch.events)?;
-            self.heads.insert(batch.feed, sealed.head());
-            entries.push(sealed);
+            let unsigned = sealer.prepare(&batch.feed, head.as_ref(), self.now_ms, batch.events)?;
+            self.heads.insert(batch.feed, unsigned.head());
+            unhashed.push(Unhashed::Own(unsigned));
         }
-        Ok(Sealed { entries, places })
+        Ok(Sealed { entries: finish_all(sealer, unhashed), places })
     }
+}
+
+/// An entry that is not hashed, and perhaps not signed.
+enum Unhashed {
+    Copy(VerifiedBatch),
+    Own(UnsignedBatch),
+}
+
+impl Unhashed {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Copy(batch) => batch.bytes().len(),
+            // Ed25519 hashes twice what it signs.
+            Self::Own(unsigned) => 3 * unsigned.body_len(),
+        }
+    }
+
+    fn finish(self, sealer: &Sealer) -> (VerifiedBatch, Digest) {
+        let batch = match self {
+            Self::Copy(batch) => batch,
+            Self::Own(unsigned) => sealer.sign(unsigned),
+        };
+        let leaf = leaf_hash(batch.bytes());
+        (batch, leaf)
+    }
+}
+
+/// Signs and hashes; what takes longer than starting a thread is shared with one.
+fn finish_all(sealer: &Sealer, mut unhashed: Vec<Unhashed>) -> Vec<(VerifiedBatch, Digest)> {
+    let total: usize = unhashed.iter().map(Unhashed::bytes).sum();
+    let mut left = total / 2;
+    let at = unhashed.iter().take_while(|entry| {
+        let here = left > 0;
+        left = left.saturating_sub(entry.bytes());
+        here
+    });
+    let at = at.count();
+    if total < SHARED_FROM_BYTES || at == unhashed.len() {
+        return unhashed.into_iter().map(|entry| entry.finish(sealer)).collect();
+    }
+    let theirs = unhashed.split_off(at);
+    thread::scope(|scope| {
+        let theirs = scope.spawn(|| theirs.into_iter().map(|entry| entry.finish(sealer)).collect::<Vec<_>>());
+        let mut entries: Vec<_> = unhashed.into_iter().map(|entry| entry.finish(sealer)).collect();
+        match theirs.join() {
+            Ok(theirs) => entries.extend(theirs),
+            Err(panic) => panic::resume_unwind(panic),
+        }
+        entries
+    })
 }
 
 fn too_many(what: &'static str, size: usize) -> Result<(), CommitError> {

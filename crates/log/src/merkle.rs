@@ -91,10 +91,8 @@ impl IndexedTree<'_> {
     fn node(&self, level: u8, number: u64) -> Result<Hash, Error> {
         let (stored, above) = (u32::from(level) / TILE_HEIGHT, u32::from(level) % TILE_HEIGHT);
         let width = 1_usize << above;
-        let mut hashes = self
-            .0
-            .tree_nodes(stored as u8, number << above, width)
-            .map_err(|error| Error::InvalidInput(error.0))?;
+        let mut hashes =
+            self.0.tree_nodes(stored as u8, number << above, width).map_err(|error| Error::InvalidInput(error.0))?;
         if hashes.len() != width {
             return Err(Error::IndexesNotInTree);
         }

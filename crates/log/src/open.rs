@@ -302,7 +302,11 @@ fn check_against_old_index(knew: u64, recovered: &Recovered, state: &mut IndexSt
         let what = format!("the index knew {knew} entries; what should follow here cannot be read");
         return Err(Damage { chunk: chunk_name(tail.number), offset: tail.end, position: entries, what }.into());
     }
-    tracing::error!(entries, knew, "the index knew more entries than the chunks have: they are an older copy, or were cut");
+    tracing::error!(
+        entries,
+        knew,
+        "the index knew more entries than the chunks have: they are an older copy, or were cut"
+    );
     if let IndexState::Rebuilt { reason } = state {
         *reason = format!("{reason}; it knew {knew} entries, the chunks have {entries}");
     }

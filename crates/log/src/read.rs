@@ -30,8 +30,14 @@ impl Shared {
         }
     }
 
+    /// The index says what cannot be, or does not say what it must know.
+    fn doubted(&self, what: String) -> ReadError {
+        self.index.fail(&what);
+        ReadError::Index(what)
+    }
+
     fn unknown(&self, position: u64) -> ReadError {
-        ReadError::Index(format!("it does not know entry {position} of {}", self.length()))
+        self.doubted(format!("it does not know entry {position} of {}", self.length()))
     }
 
     /// The entries of neighbouring rows, the first of which is `first`'s.
@@ -120,7 +126,9 @@ impl Shared {
     ) -> Result<Vec<Entry>, ReadError> {
         self.read_sealed(from, max_entries, max_bytes, direction)?
             .into_iter()
-            .map(|entry| Entry::decode(entry.position, entry.bytes).map_err(|what| self.undecodable(entry.position, &what)))
+            .map(|entry| {
+                Entry::decode(entry.position, entry.bytes).map_err(|what| self.undecodable(entry.position, &what))
+            })
             .collect()
     }
 
@@ -139,13 +147,13 @@ impl Shared {
             let last = head.sequence.min(after + PAGE_ENTRIES as u64);
             let places = self.index.batches(feed, after + 1, last)?;
             if places.len() as u64 != last - after {
-                return Err(ReadError::Index(format!("it does not know sequence {} of {feed}", after + 1)));
+                return Err(self.doubted(format!("it does not know sequence {} of {feed}", after + 1)));
             }
             for position in places {
                 let entry = self.entry(position)?.ok_or_else(|| self.unknown(position))?;
                 after += 1;
                 if entry.feed != *feed || entry.sequence != after {
-                    return Err(ReadError::Index(format!("it names another batch for sequence {after} of {feed}")));
+                    return Err(self.doubted(format!("it names another batch for sequence {after} of {feed}")));
                 }
                 bytes += entry.bytes.len();
                 if !entries.is_empty() && bytes > max_bytes {
@@ -163,7 +171,7 @@ impl Shared {
         let row = self.index.row(position)?.ok_or_else(|| self.unknown(position))?;
         let entry = self.chunks.entry(row.at, position)?;
         if entry.feed != *feed || entry.sequence != sequence {
-            return Err(ReadError::Index(format!("it names another batch for sequence {sequence} of {feed}")));
+            return Err(self.doubted(format!("it names another batch for sequence {sequence} of {feed}")));
         }
         Ok(Some((entry, row.at_ms)))
     }
@@ -182,7 +190,11 @@ impl Shared {
             self.index.spans((origin, stream), from, backward, |span| {
                 places.push(span.place);
                 // The first may lie before what is wanted in part.
-                let wanted = if backward { from.min(span.last()) + 1 - span.first } else { span.last() + 1 - span.first.max(from) };
+                let wanted = if backward {
+                    from.min(span.last()) + 1 - span.first
+                } else {
+                    span.last() + 1 - span.first.max(from)
+                };
                 events += usize::try_from(wanted).unwrap_or(usize::MAX);
                 events < max
             })?;
@@ -198,7 +210,8 @@ impl Shared {
                 expected = event.version.checked_add(1);
                 follows
             });
-            let wanted = |event: &httt_wire::feed::Event| if backward { event.version <= from } else { event.version >= from };
+            let wanted =
+                |event: &httt_wire::feed::Event| if backward { event.version <= from } else { event.version >= from };
             let mut events: Vec<_> =
                 of_span.filter(|(_, event)| wanted(event)).map(|(index, event)| entry.record(index, event)).collect();
             if backward {
@@ -279,7 +292,9 @@ impl Shared {
                     let positions = (first + low as u64, first + high as u64);
                     if !want {
                         page.pass(positions);
-                    } else if !page.take(self.load(positions.0, &rows[low..high])?, |position, what| self.undecodable(position, what))? {
+                    } else if !page.take(self.load(positions.0, &rows[low..high])?, |position, what| {
+                        self.undecodable(position, what)
+                    })? {
                         return Ok(false);
                     }
                     if cost >= MAX_SCAN_ENTRIES * LOOKED_AT {

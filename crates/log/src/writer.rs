@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use httt_feed::VerifiedBatch;
+use httt_feed::{Digest, VerifiedBatch};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::chunks::Location;
@@ -12,7 +12,7 @@ use crate::files::Files;
 use crate::frame::{GroupBuffer, Seed};
 use crate::group::{Group, Outcome};
 use crate::index::{IndexedEntry, Tip};
-use crate::merkle::{CompactRange, leaf_hash};
+use crate::merkle::CompactRange;
 use crate::shared::Shared;
 use crate::tail::{Tail, TailError};
 use crate::{CommitError, Committed, FeedHead, Transaction, checkpoint};
@@ -112,6 +112,9 @@ impl Writer {
             // A failure was logged; entries are on disk all the same.
             let _ = self.write_checkpoint();
         }
+        if let Err(error) = self.tail.trim() {
+            tracing::debug!(?error, "the zeros after the last entry stay; the next open cuts them");
+        }
         if let Err(error) = self.shared.index.flush() {
             tracing::warn!(%error, "the index could not be flushed; it catches up at the next open");
         }
@@ -175,18 +178,18 @@ impl Writer {
     }
 
     /// Puts a group on disk, then into the index, then before the readers' eyes.
-    fn write(&mut self, entries: &[VerifiedBatch], now_ms: i64) -> Result<(), CommitError> {
+    fn write(&mut self, entries: &[(VerifiedBatch, Digest)], now_ms: i64) -> Result<(), CommitError> {
         self.shared.index.make_room().map_err(CommitError::IndexFull)?;
         let first = self.range.size();
-        let size = GroupBuffer::size(entries.iter().map(|entry| entry.bytes().len()));
+        let size = GroupBuffer::size(entries.iter().map(|(entry, _)| entry.bytes().len()));
         self.tail.make_room(size, first, now_ms).map_err(|error| self.failed(error))?;
         let at = self.tail.at();
         let seed = Seed::of(&self.shared.log_id);
         let mut buffer = GroupBuffer::new(seed, at.end, at.group, first, size);
         let mut range = self.range.clone();
         let (mut indexed, mut nodes) = (Vec::with_capacity(entries.len()), Vec::new());
-        for entry in entries {
-            let leaf = leaf_hash(entry.bytes());
+        for (entry, leaf) in entries {
+            let leaf = *leaf;
             let offset = buffer.push(entry.bytes());
             let location = Location { chunk: at.number, offset, length: entry.bytes().len() as u32 };
             let (feed, head, events) = (entry.feed(), entry.head(), entry.batch().events.as_slice());
@@ -201,7 +204,7 @@ impl Writer {
         self.range = range;
         let (chunk, end, group) = (at.number, self.tail.at().end, at.group);
         self.shared.index.add(&indexed, nodes, Tip { chunk, end, marker, group, range: self.range.clone() });
-        let heads = entries.iter().enumerate().map(|(n, entry)| FeedHead {
+        let heads = entries.iter().enumerate().map(|(n, (entry, _))| FeedHead {
             feed: entry.feed().clone(),
             head: entry.head(),
             position: first + n as u64,

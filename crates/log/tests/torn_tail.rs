@@ -102,7 +102,10 @@ async fn a_torn_tail_that_the_index_knew_is_damage() {
     overwrite(&chunk(dir.path(), 0), &torn.full[..torn.full.len() - 1]);
     // It was on disk, since the index knew it, so somebody may have been told.
     let refused = try_open(dir.path()).expect_err("damage");
-    assert!(matches!(&refused, httt_log::OpenError::Damaged(damage) if damage.what.contains("index knew")), "{refused}");
+    assert!(
+        matches!(&refused, httt_log::OpenError::Damaged(damage) if damage.what.contains("index knew")),
+        "{refused}"
+    );
     // Cut at the end of a group, the chunk may as well be an older copy put there by somebody: told, not refused.
     restore_dir(&ahead.path().join("index"), &dir.path().join("index"));
     overwrite(&chunk(dir.path(), 0), &torn.full[..torn.before as usize]);

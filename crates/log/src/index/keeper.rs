@@ -174,11 +174,15 @@ fn write_run(inner: &Inner, recent: &Recent) -> Result<(), IndexError> {
             Some((number, FeedHead { feed: known.feed.clone(), head, position }))
         })
         .collect();
-    save(inner, |saved| {
-        saved.runs.push(info);
-        saved.tip = Some(tip.clone());
-        saved.feeds = saved.feeds.max(feeds.last().map_or(0, |(number, _)| number + 1));
-    }, &feeds)?;
+    save(
+        inner,
+        |saved| {
+            saved.runs.push(info);
+            saved.tip = Some(tip.clone());
+            saved.feeds = saved.feeds.max(feeds.last().map_or(0, |(number, _)| number + 1));
+        },
+        &feeds,
+    )?;
     inner.newest().refresh(recent.streams());
     let mut state = inner.state_mut();
     state.runs.push(run);
@@ -187,7 +191,8 @@ fn write_run(inner: &Inner, recent: &Recent) -> Result<(), IndexError> {
 }
 
 fn open_run(inner: &Inner, info: RunInfo) -> Result<Arc<Run>, IndexError> {
-    let kept: u64 = inner.state().runs.iter().filter(|run| run.keeps_filters()).map(|run| run.info.filter_bytes()).sum();
+    let kept: u64 =
+        inner.state().runs.iter().filter(|run| run.keeps_filters()).map(|run| run.info.filter_bytes()).sum();
     let keep = kept + info.filter_bytes() <= inner.settings.filter_bytes;
     Run::open(&inner.dir, info, keep).map(Arc::new)
 }
@@ -255,7 +260,8 @@ fn due(runs: &[Arc<Run>]) -> Option<Vec<Arc<Run>>> {
     levels.dedup();
     levels.into_iter().find_map(|level| {
         let start = runs.iter().position(|run| run.info.level == level)?;
-        let same: Vec<_> = runs[start..].iter().take_while(|run| run.info.level == level).take(RUNS_MERGED).cloned().collect();
+        let same: Vec<_> =
+            runs[start..].iter().take_while(|run| run.info.level == level).take(RUNS_MERGED).cloned().collect();
         let ids: u64 = same.iter().map(|run| run.info.ids).sum();
         (same.len() == RUNS_MERGED && ids <= MAX_MERGED_IDS).then_some(same)
     })
@@ -267,11 +273,15 @@ fn merge_into_one(inner: &Inner, runs: &[Arc<Run>], stop: &dyn Fn() -> bool) -> 
     let merged = |run: &RunInfo| runs.iter().any(|old| old.info.number == run.number);
     let info = run::merge(&inner.dir, number, stamp()?, &borrowed, stop)?;
     let run = open_run(inner, info)?;
-    save(inner, |saved| {
-        let at = saved.runs.iter().position(merged).unwrap_or(saved.runs.len());
-        saved.runs.retain(|run| !merged(run));
-        saved.runs.insert(at, info);
-    }, &[])
+    save(
+        inner,
+        |saved| {
+            let at = saved.runs.iter().position(merged).unwrap_or(saved.runs.len());
+            saved.runs.retain(|run| !merged(run));
+            saved.runs.insert(at, info);
+        },
+        &[],
+    )
     .map_err(|error| MergeError::Io(io::Error::other(error.0)))?;
     let mut state = inner.state_mut();
     let at = state.runs.iter().position(|run| merged(&run.info)).unwrap_or(state.runs.len());

@@ -14,6 +14,7 @@
 //!
 //! Every row, bucket and block has a CRC: what is damaged is an error, not an answer.
 
+pub(crate) mod aside;
 mod flat;
 pub(crate) mod hash;
 mod heads;
@@ -22,7 +23,6 @@ pub(crate) mod manifest;
 mod recent;
 pub(crate) mod row;
 mod run;
-pub(crate) mod aside;
 pub(crate) mod store;
 mod table;
 
@@ -322,7 +322,11 @@ impl Index {
                 rows.extend_from_slice(part.rows(at.max(part.first()), to));
             }
         }
-        if rows.len() == count { Ok(rows) } else { Err(IndexError(format!("it does not know entry {}", from + rows.len() as u64))) }
+        if rows.len() == count {
+            Ok(rows)
+        } else {
+            Err(IndexError(format!("it does not know entry {}", from + rows.len() as u64)))
+        }
     }
 
     /// The row of one entry; `None`: there is no such entry.
@@ -420,7 +424,8 @@ impl Index {
     ) -> Result<(), IndexError> {
         let hash = self.inner.hasher.stream(origin.as_str(), stream);
         let state = self.inner.state();
-        let in_memory: Vec<_> = state.in_memory().map(|part| part.spans(&hash)).filter(|spans| !spans.is_empty()).collect();
+        let in_memory: Vec<_> =
+            state.in_memory().map(|part| part.spans(&hash)).filter(|spans| !spans.is_empty()).collect();
         let runs = state.runs.clone();
         drop(state);
         // Each part's spans, newest part first.
@@ -432,7 +437,8 @@ impl Index {
                 }
             }
         }
-        let runs: Box<dyn Iterator<Item = &Arc<Run>>> = if backward { Box::new(runs.iter().rev()) } else { Box::new(runs.iter()) };
+        let runs: Box<dyn Iterator<Item = &Arc<Run>>> =
+            if backward { Box::new(runs.iter().rev()) } else { Box::new(runs.iter()) };
         for run in runs {
             let Some(newest) = self.inner.judged(run.newest(&hash))? else { continue };
             if !backward && newest.last() < from {
@@ -486,8 +492,7 @@ impl Index {
         &self.inner.hasher
     }
 
-    /// Makes it fail, as a damaged file would.
-    #[cfg(test)]
+    /// Says that what it answered cannot be: it is believed no more.
     pub(crate) fn fail(&self, reason: &str) {
         self.inner.fail(reason);
     }

@@ -96,7 +96,11 @@ impl EntryRow {
             return Err(IndexError(format!("its row of entry {position} is damaged")));
         }
         Ok(Self {
-            at: Location { chunk: u32::from_le_bytes(take(bytes, 0)), offset: u64::from_le_bytes(take(bytes, 4)), length },
+            at: Location {
+                chunk: u32::from_le_bytes(take(bytes, 0)),
+                offset: u64::from_le_bytes(take(bytes, 4)),
+                length,
+            },
             feed: u32::from_le_bytes(take(bytes, 16)),
             sequence: u64::from_le_bytes(take(bytes, 20)),
             at_ms: i64::from_le_bytes(take(bytes, 28)),

@@ -306,38 +306,50 @@ pub(crate) fn merge(
     let shift = |run: &Run| (run.info.first - base) as u32;
 
     let mut table = TableWriter::create(&info.file(dir, "ids"), info.ids_shape())?;
-    each_sorted(runs, |run| &run.ids, ID_ROW_BYTES, stop, |at, row| {
-        let entry = u32::from_be_bytes(part(row, 8)) + shift(runs[at]);
-        let mut row: [u8; ID_ROW_BYTES] = part(row, 0);
-        row[8..12].copy_from_slice(&entry.to_be_bytes());
-        Ok(table.push(&row)?)
-    })?;
+    each_sorted(
+        runs,
+        |run| &run.ids,
+        ID_ROW_BYTES,
+        stop,
+        |at, row| {
+            let entry = u32::from_be_bytes(part(row, 8)) + shift(runs[at]);
+            let mut row: [u8; ID_ROW_BYTES] = part(row, 0);
+            row[8..12].copy_from_slice(&entry.to_be_bytes());
+            Ok(table.push(&row)?)
+        },
+    )?;
     table.finish()?;
 
     let mut table = TableWriter::create(&info.file(dir, "streams"), info.streams_shape())?;
     let mut older = OlderWriter::create(&info.file(dir, "older"), stamp)?;
     let mut open: Option<(StreamHash, Span, u32)> = None;
-    each_sorted(runs, |run| &run.streams, STREAM_HASH_BYTES, stop, |at, row| {
-        let hash: StreamHash = part(row, 0);
-        let mut start = older.written;
-        match open.take() {
-            // The same stream in an older run: what was newest there is older now.
-            Some((before, newest, begun)) if before == hash => {
-                older.push(&newest, base)?;
-                start = begun;
+    each_sorted(
+        runs,
+        |run| &run.streams,
+        STREAM_HASH_BYTES,
+        stop,
+        |at, row| {
+            let hash: StreamHash = part(row, 0);
+            let mut start = older.written;
+            match open.take() {
+                // The same stream in an older run: what was newest there is older now.
+                Some((before, newest, begun)) if before == hash => {
+                    older.push(&newest, base)?;
+                    start = begun;
+                }
+                Some((before, newest, begun)) => {
+                    table.push(&stream_row(&before, &newest, base, begun, older.written - begun))?;
+                }
+                None => {}
             }
-            Some((before, newest, begun)) => {
-                table.push(&stream_row(&before, &newest, base, begun, older.written - begun))?;
+            let (newest, before) = runs[at].stream_row(row)?;
+            for span in before {
+                older.push(&span, base)?;
             }
-            None => {}
-        }
-        let (newest, before) = runs[at].stream_row(row)?;
-        for span in before {
-            older.push(&span, base)?;
-        }
-        open = Some((hash, newest, start));
-        Ok(())
-    })?;
+            open = Some((hash, newest, start));
+            Ok(())
+        },
+    )?;
     if let Some((hash, newest, start)) = open {
         table.push(&stream_row(&hash, &newest, base, start, older.written - start))?;
     }
@@ -359,12 +371,18 @@ pub(crate) fn merge(
 
 fn count_streams(runs: &[&Run], stop: &dyn Fn() -> bool) -> Result<u64, MergeError> {
     let (mut count, mut before) = (0, None);
-    each_sorted(runs, |run| &run.streams, STREAM_HASH_BYTES, stop, |_, row| {
-        let hash: StreamHash = part(row, 0);
-        count += u64::from(before != Some(hash));
-        before = Some(hash);
-        Ok(())
-    })?;
+    each_sorted(
+        runs,
+        |run| &run.streams,
+        STREAM_HASH_BYTES,
+        stop,
+        |_, row| {
+            let hash: StreamHash = part(row, 0);
+            count += u64::from(before != Some(hash));
+            before = Some(hash);
+            Ok(())
+        },
+    )?;
     Ok(count)
 }
 
@@ -383,11 +401,7 @@ fn each_sorted<'a>(
     }
     let mut taken = 0_u64;
     loop {
-        let least = heads
-            .iter()
-            .enumerate()
-            .filter_map(|(at, head)| head.as_ref().map(|row| (&row[..key], at)))
-            .min();
+        let least = heads.iter().enumerate().filter_map(|(at, head)| head.as_ref().map(|row| (&row[..key], at))).min();
         let Some((_, at)) = least else { return Ok(()) };
         if let Some(row) = &heads[at] {
             take(at, row)?;

@@ -120,7 +120,9 @@ impl Store {
 
     /// All rows whose key begins so, in order.
     pub(crate) fn with_prefix(&self, prefix: &[u8]) -> Result<Vec<Row>, IndexError> {
-        self.run(|db| db.scan_prefix(prefix).map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec()))).collect())
+        self.run(|db| {
+            db.scan_prefix(prefix).map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec()))).collect()
+        })
     }
 
     /// Writes rows, all or none, and hands them to the system's disk cache.
