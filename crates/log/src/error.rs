@@ -35,6 +35,12 @@ pub enum OpenError {
     /// Damage that is no torn tail. Repair it from a peer or a copy; `audit` lists everything.
     #[error(transparent)]
     Damaged(#[from] Damage),
+    /// It was to be opened for reading only, and there is nothing to read.
+    #[error("there is no log in {}; one that is opened for reading only is not created", dir.display())]
+    NoLog {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// Written by a later program.
     #[error("{chunk} has format version {version}, this program reads version {}", crate::frame::FORMAT_VERSION)]
     Format {
@@ -147,6 +153,9 @@ pub enum CommitError {
     /// log is unknown until then.
     #[error("the log takes no more writes until it is opened anew: {0}")]
     Poisoned(String),
+    /// The log was opened with [`crate::Options::read_only`].
+    #[error("the log is open for reading only; open it without `read_only` to write")]
+    ReadOnly,
     /// The log was closed.
     #[error("the log is closed")]
     Closed,
