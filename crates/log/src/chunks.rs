@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::entry::Entry;
 use crate::files::read_exact_at;
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, Seed, chunk_name};
-use crate::{Damage, ReadError};
+use crate::{Damage, ReadError, places};
 
 /// Most chunks kept open for reading.
 const MAX_OPEN_CHUNKS: usize = 64;
@@ -43,7 +43,7 @@ impl Chunks {
         if let Some(file) = open.get(&chunk) {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(File::open(self.dir.join(chunk_name(chunk)))?);
+        let file = Arc::new(places::open(&self.dir, chunk)?);
         if open.len() >= MAX_OPEN_CHUNKS {
             open.clear();
         }
@@ -61,7 +61,12 @@ impl Chunks {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(damaged("the file ends before the frame").into());
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(damaged("the chunk is missing").into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(match places::missing(&self.dir, chunk) {
+                    Some(path) => ReadError::ArchiveMissing { chunk: chunk_name(chunk), path },
+                    None => damaged("the chunk is missing").into(),
+                });
+            }
             Err(error) => return Err(ReadError::Io { chunk: chunk_name(chunk), error: error.to_string() }),
         }
         let mut header = [0; FRAME_HEADER_BYTES];

@@ -75,6 +75,15 @@ pub enum OpenError {
     /// The checkpoint file is unreadable, of another origin, or its signature is wrong.
     #[error("the checkpoint cannot be trusted: {0}")]
     Checkpoint(String),
+    /// The index has to be built, and a chunk needed for it is archived in a folder that is not there. Mount the
+    /// folder, or write its new path into the file `archive` of the log's folder.
+    #[error("{chunk} is archived as {} and is not there; mount the archive, or correct its path in the file `{}`", path.display(), crate::places::ARCHIVE_FILE)]
+    ArchiveMissing {
+        /// File name of the chunk.
+        chunk: String,
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// No index could be opened or built.
     #[error("the index cannot be built: {0}")]
     Index(String),
@@ -167,6 +176,14 @@ pub enum ReadError {
     /// The chunk does not hold what was written.
     #[error(transparent)]
     Damaged(#[from] Damage),
+    /// The chunk is archived, and the archive folder is not there. Newer entries can be read all the same.
+    #[error("{chunk} is archived as {} and is not there; mount the archive, or correct its path in the file `{}`", path.display(), crate::places::ARCHIVE_FILE)]
+    ArchiveMissing {
+        /// File name of the chunk.
+        chunk: String,
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// The index failed; opening the log anew rebuilds it.
     #[error("the index failed, opening the log anew rebuilds it: {0}")]
     Index(String),

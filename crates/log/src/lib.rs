@@ -93,10 +93,12 @@ mod files;
 mod frame;
 mod group;
 mod index;
+mod keep;
 mod log;
 mod merkle;
 mod offline;
 mod open;
+mod places;
 mod read;
 mod recover;
 mod scan;
@@ -118,6 +120,10 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use entry::{Direction, Entry, EventPage, EventPosition, FeedHead, Filter, RecordedEvent};
 pub use error::{CommitError, Damage, OpenError, ReadError};
 pub use group::{MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS};
+pub use keep::{
+    ArchiveReport, BackupOptions, BackupReport, KeepError, KeepProgress, MIN_KEPT_CHUNKS, OnKeepProgress,
+    RestoreReport, archive, backup, restore,
+};
 pub use log::{Log, Options};
 pub use offline::{ScanEntries, scan_entries};
 pub use open::{IndexState, OpenReport};

@@ -148,6 +148,16 @@ impl Log {
         self.shared.log_id
     }
 
+    /// The log's folder.
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
+    /// Whether it was opened with [`Options::read_only`].
+    pub fn is_read_only(&self) -> bool {
+        self.shared.read_only
+    }
+
     /// Whose log it is.
     pub fn origin(&self) -> &AgencyCode {
         self.shared.sealer.origin()

@@ -192,7 +192,8 @@ fn announce(dir: &Path, report: &OpenReport, read_only: bool) {
     tracing::info!(log = %dir.display(), entries = report.entries, created = report.created, "log open");
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
+/// Takes the log for this process.
+pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join(LOCK_FILE);
     let mut file = OpenOptions::new()
         .create(true)
@@ -239,7 +240,7 @@ fn create(dir: &Path, chunks: &Path, options: &Options, files: &dyn Files) -> Re
         .sync_dir(dir)
         .and_then(|()| parent.map_or(Ok(()), |parent| files.sync_dir(&parent)))
         .map_err(OpenError::io("syncing the log's folder"))?;
-    Ok(ChunkFile { path: chunks.join(chunk_name(0)), header })
+    Ok(ChunkFile { path: chunks.join(chunk_name(0)), header, archived: false })
 }
 
 type OpenedIndex = (Arc<dyn Index>, Start, IndexState);

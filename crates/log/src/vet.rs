@@ -47,9 +47,15 @@ pub(crate) fn vet(
         }
     }
     for pair in files.windows(2).take_while(|pair| pair[0].header.number < meta.chunk) {
+        // What is archived was checked when it was, and its folder may be away.
+        if pair[0].archived {
+            continue;
+        }
         vet_end(&pair[0], pair[1].header.first_position, chunks)?;
     }
-    for position in length.saturating_sub(ENTRIES_VETTED)..length {
+    let live_from =
+        files.iter().rev().take_while(|file| !file.archived).last().map_or(0, |file| file.header.first_position);
+    for position in length.saturating_sub(ENTRIES_VETTED).max(live_from)..length {
         vet_entry(index, chunks, position)?;
     }
     let heads = rows::heads(index)?;
