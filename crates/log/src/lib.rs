@@ -121,8 +121,9 @@ pub use entry::{Direction, Entry, EventPage, EventPosition, FeedHead, Filter, Re
 pub use error::{CommitError, Damage, OpenError, ReadError};
 pub use group::{MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS};
 pub use keep::{
-    ArchiveReport, BackupOptions, BackupReport, KeepError, KeepProgress, MIN_KEPT_CHUNKS, OnKeepProgress,
-    RestoreReport, archive, backup, restore,
+    ArchiveReport, BackupOptions, BackupReport, Donor, KeepError, KeepProgress, MIN_KEPT_CHUNKS, OnKeepProgress,
+    RepairError, RepairOptions, RepairReport, RepairedSpan, RestoreReport, Unrepaired, archive, backup, repair,
+    restore,
 };
 pub use log::{Log, Options};
 pub use offline::{ScanEntries, scan_entries};

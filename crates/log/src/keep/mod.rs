@@ -7,6 +7,7 @@ mod archive;
 mod backup;
 mod copy;
 mod manifest;
+mod repair;
 mod restore;
 mod walk;
 
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use archive::{ArchiveReport, MIN_KEPT_CHUNKS, archive};
 pub use backup::{BackupOptions, BackupReport, backup};
+pub use repair::{Donor, RepairError, RepairOptions, RepairReport, RepairedSpan, Unrepaired, repair};
 pub use restore::{RestoreReport, restore};
 
 use httt_feed::Digest;
