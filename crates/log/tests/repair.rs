@@ -370,6 +370,65 @@ async fn several_damages_are_repaired_at_once_from_donors_that_are_damaged_thems
     assert!(truth(dir.path()) == good);
 }
 
+/// Whatever is harmed, and whoever is there to help: the log is as it was before the harm, or as it was before the
+/// repair.
+#[tokio::test]
+async fn random_harm_is_repaired_or_left() {
+    let nodes = nodes().await;
+    let (base, dir) = (nodes.log.path(), tempfile::tempdir().expect("dir"));
+    let good = truth(base);
+    let count = chunk_count(base);
+    let mut state = 7_u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let (mut repaired, mut left) = (0, 0);
+    for round in 0..300 {
+        restore_dir(base, dir.path());
+        if random(2) == 0 {
+            fs::remove_dir_all(dir.path().join("index")).expect("remove");
+        }
+        let mut what = Vec::new();
+        for _ in 0..1 + random(3) {
+            let number = random(count as usize) as u32;
+            let path = chunk(dir.path(), number);
+            let Ok(mut bytes) = fs::read(&path) else { continue };
+            if bytes.len() < 2 {
+                continue;
+            }
+            let at = random(bytes.len());
+            let end = (at + 1 + random(700)).min(bytes.len());
+            let kind = random(6);
+            match kind {
+                0 | 1 => bytes[at] ^= 1 << random(8),
+                2 => bytes[at..end].fill(0),
+                3 => bytes.truncate(at),
+                4 => drop(bytes.drain(at..end)),
+                _ => bytes[at..end].iter_mut().for_each(|byte| *byte = random(256) as u8),
+            }
+            overwrite(&path, &bytes);
+            what.push((number, kind, at, end));
+        }
+        let folders = [nodes.backup.path(), nodes.other.path()];
+        let (from, to) = [(0, 1), (0, 2), (1, 2), (1, 1)][random(4)];
+        let donors = &folders[from..to];
+        let before = truth(dir.path());
+        match repair(dir.path(), with(donors)) {
+            Ok(_) => {
+                assert!(truth(dir.path()) == good, "round {round}: {what:?} {donors:?}");
+                repaired += 1;
+            }
+            Err(error) => {
+                assert!(truth(dir.path()) == before, "round {round}: {what:?} {donors:?} {error}");
+                assert!(!donors.contains(&nodes.backup.path()), "round {round}: {what:?} {error}");
+                left += 1;
+            }
+        }
+    }
+    assert!(repaired > 150 && left > 10, "{repaired} repaired, {left} left");
+}
+
 #[tokio::test]
 async fn swapped_foreign_and_several_lost_chunks_are_made_again() {
     let nodes = nodes().await;
@@ -422,6 +481,40 @@ async fn what_is_not_damaged_is_left_alone() {
     assert!(repair(dir.path(), with(&[nodes.backup.path()])).expect("repair").chunks.is_empty());
     assert_eq!(fs::read(&last).expect("read"), torn);
     assert!(common::try_open(dir.path()).expect("open").1.cut.is_some());
+}
+
+#[tokio::test]
+async fn the_last_chunk_is_repaired_though_no_checkpoint_vouches_for_it() {
+    let nodes = nodes().await;
+    let (base, dir) = (nodes.log.path(), tempfile::tempdir().expect("dir"));
+    let last = chunk_count(base) - 1;
+    let bytes = fs::read(chunk(base, last)).expect("read");
+    let frames = frames(&bytes);
+    let markers: Vec<_> = frames.iter().filter(|(.., is_entry)| !is_entry).map(|(_, end, _)| *end).collect();
+    assert!(markers.len() > 2);
+    for (donor, with_index) in [(nodes.backup.path(), false), (nodes.other.path(), true)] {
+        // Header and first group, while later groups prove that they were there.
+        for harmed in [0..markers[0], 0..64, 64..markers[0], 10..20, markers[0]..markers[1]] {
+            restore_dir(base, dir.path());
+            fs::remove_file(dir.path().join("checkpoint")).expect("remove");
+            if !with_index {
+                fs::remove_dir_all(dir.path().join("index")).expect("remove");
+            }
+            let mut bytes = bytes.clone();
+            bytes[harmed.clone()].fill(0xEE);
+            overwrite(&chunk(dir.path(), last), &bytes);
+            repair(dir.path(), with(&[donor])).unwrap_or_else(|error| panic!("{harmed:?}: {error}"));
+            assert!(fs::read(chunk(dir.path(), last)).expect("read") == fs::read(chunk(base, last)).expect("read"));
+        }
+        // Nothing follows the last group: what is left of it is a torn tail, for opening to cut.
+        let end = markers[markers.len() - 2];
+        restore_dir(base, dir.path());
+        fs::remove_file(dir.path().join("checkpoint")).expect("remove");
+        let mut bytes = bytes.clone();
+        bytes[end + 30] ^= 1;
+        overwrite(&chunk(dir.path(), last), &bytes);
+        assert!(repair(dir.path(), with(&[donor])).expect("repair").chunks.is_empty());
+    }
 }
 
 #[tokio::test]

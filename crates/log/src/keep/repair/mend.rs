@@ -112,7 +112,7 @@ impl Mender<'_> {
         let own = self.own_file(number)?;
         let header = self.header(number).filter(|header| header.first_position == first);
         let is_last = self.numbers.last().is_none_or(|last| number >= *last);
-        if is_last && header.is_none() && first >= self.required && !self.holds_groups(own.as_deref(), first)? {
+        if is_last && header.is_none() && first >= self.required && !self.holds_frames(own.as_deref())? {
             // Its creation was interrupted; opening removes it.
             return Ok(true);
         }
@@ -356,6 +356,13 @@ impl Mender<'_> {
     fn begins_next(&self, place: &Place) -> Result<bool, RepairError> {
         let next = self.own_file(place.chunk + 1)?;
         self.holds_groups(next.as_deref(), place.position)
+    }
+
+    /// Whether anything in a chunk's file is intact.
+    fn holds_frames(&self, path: Option<&Path>) -> Result<bool, RepairError> {
+        let Some(path) = path else { return Ok(false) };
+        let found = scan::find_frame(path, self.seed(), 0, |_| true);
+        Ok(found.map_err(RepairError::io(format!("reading {}", path.display())))?.is_some())
     }
 
     /// Whether a chunk's file begins with a whole group whose first entry is `position`.
