@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{append, chunk, copy_dir, event, everything, open, overwrite, restore_dir, small_chunks, try_open_with};
-use httt_log::{BackupOptions, BackupReport, KeepError, Log, OpenError, Options, Transaction, backup, scan_entries};
+use httt_log::{
+    BackupOptions, BackupReport, KeepError, Log, OpenError, Options, Transaction, backup, restore, scan_entries,
+};
 
 const CHUNK_BYTES: u64 = 3_000;
 
@@ -231,6 +233,42 @@ async fn none_replaces_another_logs_or_a_longer_one() {
         backup(dir.path(), &dir.path().join("backup"), BackupOptions::default()),
         Err(KeepError::SameFolder { .. })
     ));
+}
+
+/// Chunks take their places one by one, the checkpoint after them, the manifest last.
+#[tokio::test]
+async fn a_run_interrupted_anywhere_leaves_a_good_backup() {
+    let (dir, old, new) =
+        (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+    let (log, _) = try_open_with(dir.path(), small_chunks(CHUNK_BYTES)).expect("open");
+    fill(&log, 0..20).await;
+    log.write_checkpoint().await.expect("checkpoint");
+    log.backup(old.path(), BackupOptions::default()).expect("backup");
+    fill(&log, 20..60).await;
+    log.close().await;
+    copy_dir(old.path(), new.path());
+    make(dir.path(), new.path());
+    let changed: Vec<_> = chunks(new.path())
+        .into_iter()
+        .filter(|(name, file)| chunks(old.path()).get(name).is_none_or(|before| before.0 != file.0))
+        .map(|(name, _)| Path::new("chunks").join(name))
+        .chain(["checkpoint".into(), "backup.json".into()])
+        .collect();
+    assert!(changed.len() > 4);
+    let scratch = tempfile::tempdir().expect("dir");
+    for done in 0..=changed.len() {
+        let (out, restored) = (scratch.path().join("out"), scratch.path().join(done.to_string()));
+        restore_dir(old.path(), &out);
+        for file in &changed[..done] {
+            overwrite(&out.join(file), &fs::read(new.path().join(file)).expect("read"));
+        }
+        fs::write(out.join("chunks/00000003.chunk.new"), "half").expect("write");
+        let report = restore(&out, &restored, None).unwrap_or_else(|error| panic!("{done} done: {error}"));
+        assert!(report.entries >= 20);
+        assert_eq!(report.checkpoint, Some(if done + 1 >= changed.len() { 60 } else { 20 }));
+        assert_eq!(make(dir.path(), &out).entries, 60);
+        assert_eq!(says(&out), says(new.path()), "{done} done");
+    }
 }
 
 #[tokio::test]
