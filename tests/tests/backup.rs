@@ -66,7 +66,10 @@ async fn an_operator_backs_up_restores_archives_and_repairs() {
 
     // While the node runs, and by the node's data folder.
     let report = good(&["log", "backup", &data, &out, "--json"]).json();
-    assert_eq!((&report["entries"], &report["checkpoint"], &report["chunks_kept"]), (&31.into(), &31.into(), &0.into()));
+    assert_eq!(
+        (&report["entries"], &report["checkpoint"], &report["chunks_kept"]),
+        (&31.into(), &31.into(), &0.into())
+    );
     let report = good(&["log", "backup", &data, &out, "--json", "--verify"]).json();
     assert_eq!(report["chunks_copied"], 1, "only the chunk that is written");
     good(&["audit", "verify", &out]);
