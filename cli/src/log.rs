@@ -1,4 +1,4 @@
-//! `httt log`: looks into a log's folder without the node that owns it.
+//! `httt log`: looks into a log's folder without the node that owns it. What keeps it safe is in `keep`.
 
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::audit::{AuditCommand, log_dir};
+use crate::keep;
 
 #[derive(Subcommand)]
 pub(crate) enum LogCommand {
@@ -23,6 +24,14 @@ pub(crate) enum LogCommand {
     },
     /// Print events as JSON lines.
     Dump(DumpArgs),
+    /// Copy a log, also while its node writes it: chunks and signed checkpoint, as of a commit.
+    Backup(keep::BackupArgs),
+    /// Make a log out of a backup, verified on the way.
+    Restore(keep::RestoreArgs),
+    /// Move old chunks to another folder; they stay part of the log and are read from there.
+    Archive(keep::ArchiveArgs),
+    /// Make damaged bytes again, exactly as they were, from a backup or from other nodes' logs, or change nothing.
+    Repair(keep::RepairArgs),
 }
 
 #[derive(Args)]
@@ -63,6 +72,10 @@ pub(crate) fn run(command: LogCommand) -> Result<ExitCode> {
     match command {
         LogCommand::Verify { dir } => crate::audit::run(AuditCommand::Verify { dir, gateway: None, json: false }),
         LogCommand::Dump(args) => dump(args).map(|()| ExitCode::SUCCESS),
+        LogCommand::Backup(args) => keep::backup(args),
+        LogCommand::Restore(args) => keep::restore(args),
+        LogCommand::Archive(args) => keep::archive(args),
+        LogCommand::Repair(args) => keep::repair(args),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod audit;
 mod demo;
+mod keep;
 mod log;
 mod pki;
 
@@ -26,7 +27,7 @@ enum Command {
     /// Make a development authority, and members' certificates and keys.
     #[command(subcommand)]
     Pki(pki::PkiCommand),
-    /// Look into a log's folder.
+    /// Look into a log's folder, back it up, restore, archive, repair.
     #[command(subcommand)]
     Log(log::LogCommand),
     /// Prove a log.

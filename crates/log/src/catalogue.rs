@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::frame::{CHUNK_HEADER_BYTES, HeaderFault, Seed, chunk_name, chunk_number};
+use crate::frame::{CHUNK_HEADER_BYTES, ChunkHeader, HeaderFault, Seed, chunk_name};
 use crate::recover::ChunkFile;
-use crate::{Damage, OpenError, scan};
+use crate::{Damage, OpenError, places, scan};
 
 /// The chunks in order.
 #[derive(Debug)]
@@ -20,13 +20,15 @@ pub(crate) fn numbers(dir: &Path) -> std::io::Result<Vec<u32>> {
     let mut numbers = Vec::new();
     for item in fs::read_dir(dir)? {
         let item = item?;
-        if let Some(number) = item.file_name().to_str().and_then(chunk_number) {
+        if let Some(number) = item.file_name().to_str().and_then(places::number_of) {
             numbers.push(number);
         } else {
             tracing::warn!(file = %item.path().display(), "not a chunk; left alone");
         }
     }
     numbers.sort_unstable();
+    // A chunk and its stub are one.
+    numbers.dedup();
     Ok(numbers)
 }
 
@@ -41,8 +43,10 @@ pub(crate) fn read(dir: &Path) -> Result<Catalogue, OpenError> {
         if *number != expected {
             return Err(damage(expected, "the chunk is missing".into()).into());
         }
-        let path = dir.join(chunk_name(*number));
-        let header = scan::read_header(&path).map_err(OpenError::io(format!("reading {}", chunk_name(*number))))?;
+        let reading = || OpenError::io(format!("reading {}", chunk_name(*number)));
+        let path = places::path(dir, *number).map_err(reading())?;
+        let archived = places::is_archived(dir, *number);
+        let header = if archived { stub_header(dir, *number) } else { scan::read_header(&path) }.map_err(reading())?;
         let header = match header {
             Some(Ok(header)) => header,
             Some(Err(HeaderFault::Version(version))) => {
@@ -50,7 +54,7 @@ pub(crate) fn read(dir: &Path) -> Result<Catalogue, OpenError> {
             }
             None | Some(Err(HeaderFault::Unreadable)) => {
                 // A header is synced before anything follows it. Where something follows, it was good once.
-                let is_last = *number as usize + 1 == numbers.len();
+                let is_last = *number as usize + 1 == numbers.len() && !archived;
                 let longer = fs::metadata(&path).is_ok_and(|data| data.len() > CHUNK_HEADER_BYTES as u64);
                 let holds = longer && (before.is_none() || holds_frame(&path, before.map(|header| header.log_id))?);
                 if is_last && !holds {
@@ -74,9 +78,15 @@ pub(crate) fn read(dir: &Path) -> Result<Catalogue, OpenError> {
         } else if header.first_position != 0 {
             return Err(damage(*number, "the first chunk does not begin at position 0".into()).into());
         }
-        catalogue.chunks.push(ChunkFile { path, header });
+        catalogue.chunks.push(ChunkFile { path, header, archived });
     }
     Ok(catalogue)
+}
+
+/// The header of an archived chunk, which its stub repeats: the archive may be away.
+fn stub_header(dir: &Path, number: u32) -> std::io::Result<Option<Result<ChunkHeader, HeaderFault>>> {
+    let stub = places::stub(dir, number)?.and_then(Result::ok);
+    Ok(Some(stub.and_then(|stub| stub.header()).ok_or(HeaderFault::Unreadable)))
 }
 
 fn holds_frame(path: &Path, log_id: Option<[u8; 16]>) -> Result<bool, OpenError> {

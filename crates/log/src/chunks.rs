@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::entry::Entry;
 use crate::files::read_exact_at;
 use crate::frame::{COMMIT_FRAME_BYTES, FRAME_HEADER_BYTES, FrameHeader, Kind, Seed, chunk_name};
-use crate::{Damage, ReadError};
+use crate::{Damage, ReadError, places};
 
 /// Most chunks kept open for reading.
 const MAX_OPEN_CHUNKS: usize = 64;
@@ -57,7 +57,7 @@ impl Chunks {
         if let Some(file) = open.get(&chunk) {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(File::open(self.dir.join(chunk_name(chunk)))?);
+        let file = Arc::new(places::open(&self.dir, chunk)?);
         if open.len() >= MAX_OPEN_CHUNKS {
             open.clear();
         }
@@ -74,7 +74,10 @@ impl Chunks {
                 Err(at.damaged(position, "the file ends before the frame").into())
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(at.damaged(position, "the chunk is missing").into())
+                Err(match places::missing(&self.dir, at.chunk) {
+                    Some(path) => ReadError::ArchiveMissing { chunk: chunk_name(at.chunk), path },
+                    None => at.damaged(position, "the chunk is missing").into(),
+                })
             }
             Err(error) => Err(ReadError::Io { chunk: chunk_name(at.chunk), error: error.to_string() }),
         }

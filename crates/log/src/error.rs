@@ -35,6 +35,12 @@ pub enum OpenError {
     /// Damage that is no torn tail. Repair it from a peer or a copy; `audit` lists everything.
     #[error(transparent)]
     Damaged(#[from] Damage),
+    /// It was to be opened for reading only, and there is nothing to read.
+    #[error("there is no log in {}; one that is opened for reading only is not created", dir.display())]
+    NoLog {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// Written by a later program.
     #[error("{chunk} has format version {version}, this program reads version {}", crate::frame::FORMAT_VERSION)]
     Format {
@@ -69,6 +75,15 @@ pub enum OpenError {
     /// The checkpoint file is unreadable, of another origin, or its signature is wrong.
     #[error("the checkpoint cannot be trusted: {0}")]
     Checkpoint(String),
+    /// The index has to be built, and a chunk needed for it is archived in a folder that is not there. Mount the
+    /// folder, or write its new path into the file `archive` of the log's folder.
+    #[error("{chunk} is archived as {} and is not there; mount the archive, or correct its path in the file `{}`", path.display(), crate::places::ARCHIVE_FILE)]
+    ArchiveMissing {
+        /// File name of the chunk.
+        chunk: String,
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// No index could be opened or built.
     #[error("the index cannot be built: {0}")]
     Index(String),
@@ -151,6 +166,9 @@ pub enum CommitError {
     /// log is unknown until then.
     #[error("the log takes no more writes until it is opened anew: {0}")]
     Poisoned(String),
+    /// The log was opened with [`crate::Options::read_only`].
+    #[error("the log is open for reading only; open it without `read_only` to write")]
+    ReadOnly,
     /// The log was closed.
     #[error("the log is closed")]
     Closed,
@@ -162,6 +180,14 @@ pub enum ReadError {
     /// The chunk does not hold what was written.
     #[error(transparent)]
     Damaged(#[from] Damage),
+    /// The chunk is archived, and the archive folder is not there. Newer entries can be read all the same.
+    #[error("{chunk} is archived as {} and is not there; mount the archive, or correct its path in the file `{}`", path.display(), crate::places::ARCHIVE_FILE)]
+    ArchiveMissing {
+        /// File name of the chunk.
+        chunk: String,
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// The index failed; opening the log anew rebuilds it.
     #[error("the index failed, opening the log anew rebuilds it: {0}")]
     Index(String),

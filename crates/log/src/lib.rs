@@ -39,6 +39,8 @@
 //! DIR/index/             derived from the chunks (sled); may be deleted at any time the log is closed
 //! DIR/index.damaged-N/   indexes that were in doubt, the last two
 //! DIR/checkpoint         signed note: so many entries, this root
+//! DIR/archive            where chunks are that were archived; each left a stub, chunks/00000003.archived
+//! DIR/chunks.damaged-N/  what repair replaced
 //!
 //! chunk    header, group, group, …, zeros or nothing
 //! header   0        8        12      28      32              40          48       60      64
@@ -65,6 +67,13 @@
 //!
 //! What is recovered may have been read from the page cache and never have reached the disk. Before anybody is told of
 //! it, the last chunk's tail is written again and synced, and the folders are.
+//!
+//! # Keeping it safe
+//!
+//! [`backup()`] copies a log that is being written, as of a commit; [`restore()`] makes a log of it again, verified;
+//! [`archive()`] moves old chunks to another folder, where readers find them; [`repair()`] makes damaged bytes again,
+//! exactly as they were, from copies of the log or from whoever holds the same feeds ([`Donor`]). A log can be opened
+//! with [`Options::read_only`]. `docs/backup.md` is for operators.
 //!
 //! # Concurrency
 //!
@@ -94,10 +103,12 @@ mod filter;
 mod frame;
 mod group;
 mod index;
+mod keep;
 mod log;
 mod merkle;
 mod offline;
 mod open;
+mod places;
 mod read;
 mod recover;
 mod scan;
@@ -119,6 +130,11 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use entry::{Direction, Entry, EventPage, EventPosition, FeedHead, Filter, RecordedEvent, SealedEntry};
 pub use error::{CommitError, Damage, OpenError, ReadError};
 pub use group::{MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS};
+pub use keep::{
+    ArchiveReport, BackupOptions, BackupReport, Donor, KeepError, KeepProgress, MIN_KEPT_CHUNKS, OnKeepProgress,
+    RepairError, RepairOptions, RepairReport, RepairedSpan, RestoreReport, Unrepaired, archive, backup, repair,
+    restore,
+};
 pub use log::{Log, Options};
 pub use offline::{ScanEntries, scan_entries};
 pub use open::{IndexState, OpenReport};

@@ -33,6 +33,10 @@ pub struct Options {
     pub checkpoint_every: Duration,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// Look, but write nothing: commits and checkpoints are refused with [`CommitError::ReadOnly`], a torn tail is
+    /// reported and left where it is, and nothing is signed. Only the index is built or brought up to date. The
+    /// folder is locked all the same, so nobody writes meanwhile.
+    pub read_only: bool,
 }
 
 impl Default for Options {
@@ -43,6 +47,7 @@ impl Default for Options {
             index_run_events: 32_768,
             checkpoint_every: Duration::from_secs(1),
             clock: Arc::new(SystemClock),
+            read_only: false,
         }
     }
 }
@@ -87,12 +92,16 @@ impl Log {
         let shared = opened.shared;
         let (sender, length) = watch::channel(shared.length());
         let (requests, queue) = mpsc::channel(MAX_QUEUED);
+        let Some(tail) = opened.tail else {
+            // Read-only: there is no writer, and nothing will ever be added.
+            return Ok((Self { shared, requests, length }, opened.report));
+        };
         let writer = Writer::new(WriterParts {
             shared: Arc::clone(&shared),
             files,
             clock: options.clock,
             checkpoint_every: options.checkpoint_every,
-            tail: opened.tail,
+            tail,
             range: opened.range,
             checkpointed: opened.checkpointed,
             length: sender,
@@ -129,6 +138,9 @@ impl Log {
     /// # Errors
     /// See [`CommitError`].
     pub async fn commit(&self, transaction: Transaction) -> Result<Committed, CommitError> {
+        if self.shared.read_only {
+            return Err(CommitError::ReadOnly);
+        }
         let (sender, receiver) = oneshot::channel();
         let request = Request::Commit(Box::new(transaction), sender);
         self.requests.send(request).await.map_err(|_| CommitError::Closed)?;
@@ -138,6 +150,16 @@ impl Log {
     /// The log's id, made when it was created.
     pub fn log_id(&self) -> [u8; 16] {
         self.shared.log_id
+    }
+
+    /// The log's folder.
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
+    /// Whether it was opened with [`Options::read_only`].
+    pub fn is_read_only(&self) -> bool {
+        self.shared.read_only
     }
 
     /// Whose log it is.
@@ -257,8 +279,11 @@ impl Log {
     /// Writes a checkpoint of the log as it is now, and gives it.
     ///
     /// # Errors
-    /// [`CommitError::WriteFailed`], [`CommitError::Poisoned`], [`CommitError::Closed`].
+    /// [`CommitError::WriteFailed`], [`CommitError::Poisoned`], [`CommitError::ReadOnly`], [`CommitError::Closed`].
     pub async fn write_checkpoint(&self) -> Result<String, CommitError> {
+        if self.shared.read_only {
+            return Err(CommitError::ReadOnly);
+        }
         let (sender, receiver) = oneshot::channel();
         self.requests.send(Request::Checkpoint(sender)).await.map_err(|_| CommitError::Closed)?;
         receiver.await.unwrap_or(Err(CommitError::Closed))

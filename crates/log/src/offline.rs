@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use crate::catalogue;
 use crate::entry::Entry;
 use crate::error::{Damage, ReadError};
 use crate::frame::{CHUNK_HEADER_BYTES, Seed, chunk_name};
 use crate::open::CHUNKS_DIR;
 use crate::scan::{self, Scanner, Step};
+use crate::{catalogue, places};
 
 /// The entries of the log in `dir`, from the first, chunk by chunk. A node may have it open: what it is writing just now
 /// is passed over. Checksums are checked, signatures are not; [`crate::audit()`] does that.
@@ -74,7 +74,8 @@ impl ScanEntries {
                     self.scanner = None;
                 }
                 Step::Bad(bad) => {
-                    let path = self.folder.join(name.as_str());
+                    let number = self.next.0.saturating_sub(1);
+                    let path = places::path(&self.folder, number).map_err(failed)?;
                     let later =
                         scan::find_later_group(&path, *seed, bad.group_start, scanner.group()).map_err(failed)?;
                     if later.is_none() && self.numbers.is_empty() {
@@ -92,10 +93,13 @@ impl ScanEntries {
 
     fn begin(&mut self, number: u32) -> Result<Option<(String, Seed, Scanner)>, ReadError> {
         let name = chunk_name(number);
-        let path = self.folder.join(&name);
         let (expected, position) = self.next;
         self.next.0 = number + 1;
         let failed = |error: std::io::Error| ReadError::Io { chunk: name.clone(), error: error.to_string() };
+        let path = places::path(&self.folder, number).map_err(failed)?;
+        if let Some(path) = places::missing(&self.folder, number) {
+            return Err(ReadError::ArchiveMissing { chunk: name, path });
+        }
         let damaged = |what: &str| {
             let what = what.to_owned();
             Err(ReadError::Damaged(Damage { chunk: name.clone(), offset: 0, position, what }))

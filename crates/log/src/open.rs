@@ -38,7 +38,7 @@ pub struct OpenReport {
     /// Entries it has.
     pub entries: u64,
     /// What was cut off its end: the remains of a group whose writing a crash interrupted, and which nobody was told
-    /// was committed.
+    /// was committed. A log opened for reading only is left as it is, and ends before them.
     pub cut: Option<CutTail>,
     /// What became of the index.
     pub index: IndexState,
@@ -67,7 +67,8 @@ pub enum IndexState {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) tail: Tail,
+    /// Where to write; `None`: it is open for reading only.
+    pub(crate) tail: Option<Tail>,
     pub(crate) range: CompactRange,
     pub(crate) checkpointed: Option<u64>,
     pub(crate) report: OpenReport,
@@ -80,6 +81,10 @@ pub(crate) fn open(
     files: Arc<dyn Files>,
 ) -> Result<Opened, OpenError> {
     let chunks_dir = dir.join(CHUNKS_DIR);
+    let read_only = options.read_only;
+    if read_only && !chunks_dir.is_dir() {
+        return Err(OpenError::NoLog { dir: dir.to_owned() });
+    }
     fs::create_dir_all(&chunks_dir).map_err(OpenError::io(format!("creating {}", chunks_dir.display())))?;
     let lock = lock(dir)?;
     let text = checkpoint::read_file(dir).map_err(OpenError::io("reading the checkpoint"))?;
@@ -96,6 +101,9 @@ pub(crate) fn open(
                 detail: "there is no chunk".into(),
             });
         }
+        if read_only {
+            return Err(OpenError::NoLog { dir: dir.to_owned() });
+        }
         if let Some(torn) = catalogue.torn.take() {
             files.remove(&torn).map_err(OpenError::io("removing a chunk without header"))?;
         }
@@ -107,7 +115,7 @@ pub(crate) fn open(
     let settings = Settings {
         run_events: options.index_run_events.max(1),
         filter_bytes: options.index_cache_bytes,
-        own: sealer.origin().clone(),
+        own: Some(sealer.origin().clone()),
         log_id,
     };
     let OpenedIndex { index, start, mut state, knew } = open_index(dir, settings, &chunks, &catalogue.chunks, created)?;
@@ -135,17 +143,24 @@ pub(crate) fn open(
     // Only now, when everything else agrees, is anything of the chunks changed.
     if let Some(torn) = &catalogue.torn {
         let bytes = fs::metadata(torn).map(|data| data.len()).unwrap_or_default();
-        files.remove(torn).map_err(OpenError::io("removing a chunk without header"))?;
-        // Else it might be back after a crash, behind groups that were written since.
-        files.sync_dir(&chunks_dir).map_err(OpenError::io("removing a chunk without header"))?;
+        if !read_only {
+            files.remove(torn).map_err(OpenError::io("removing a chunk without header"))?;
+            // Else it might be back after a crash, behind groups that were written since.
+            files.sync_dir(&chunks_dir).map_err(OpenError::io("removing a chunk without header"))?;
+        }
         let chunk = torn.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
         report.cut.get_or_insert(CutTail { chunk, offset: 0, bytes, position: report.entries });
     }
-    let tail = Tail::open(Arc::clone(&files), &chunks_dir, log_id, options.chunk_bytes, recovered.tail)
-        .map_err(OpenError::io("opening the last chunk"))?;
-    recover::settle(files.as_ref(), dir, &chunks_dir, recovered.tail)
-        .map_err(OpenError::io("putting the recovered tail on disk"))?;
-    announce(dir, &report);
+    let tail = if read_only {
+        None
+    } else {
+        let tail = Tail::open(Arc::clone(&files), &chunks_dir, log_id, options.chunk_bytes, recovered.tail)
+            .map_err(OpenError::io("opening the last chunk"))?;
+        recover::settle(files.as_ref(), dir, &chunks_dir, recovered.tail)
+            .map_err(OpenError::io("putting the recovered tail on disk"))?;
+        Some(tail)
+    };
+    announce(dir, &report, read_only);
 
     let heads = index.feeds();
     let length = recovered.range.size();
@@ -160,11 +175,12 @@ pub(crate) fn open(
         length,
         checkpoint: text.unwrap_or_default(),
         lock,
+        read_only,
     });
     Ok(Opened { shared: Arc::new(shared), tail, range: recovered.range, checkpointed, report })
 }
 
-fn announce(dir: &Path, report: &OpenReport) {
+fn announce(dir: &Path, report: &OpenReport, read_only: bool) {
     if let Some(cut) = &report.cut {
         tracing::warn!(
             log = %dir.display(),
@@ -172,7 +188,9 @@ fn announce(dir: &Path, report: &OpenReport) {
             offset = cut.offset,
             bytes = cut.bytes,
             position = cut.position,
-            "a torn tail was cut: writing was interrupted there, and nobody was told that it was done"
+            left = read_only,
+            "a torn tail was cut, or left out where the log is read only: writing was interrupted there, and nobody was \
+             told that it was done"
         );
     }
     if let IndexState::Rebuilt { reason } = &report.index {
@@ -181,7 +199,8 @@ fn announce(dir: &Path, report: &OpenReport) {
     tracing::info!(log = %dir.display(), entries = report.entries, created = report.created, "log open");
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
+/// Takes the log for this process.
+pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join(LOCK_FILE);
     let mut file = OpenOptions::new()
         .create(true)
@@ -228,7 +247,7 @@ fn create(dir: &Path, chunks: &Path, options: &Options, files: &dyn Files) -> Re
         .sync_dir(dir)
         .and_then(|()| parent.map_or(Ok(()), |parent| files.sync_dir(&parent)))
         .map_err(OpenError::io("syncing the log's folder"))?;
-    Ok(ChunkFile { path: chunks.join(chunk_name(0)), header })
+    Ok(ChunkFile { path: chunks.join(chunk_name(0)), header, archived: false })
 }
 
 struct OpenedIndex {

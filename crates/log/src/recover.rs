@@ -24,6 +24,8 @@ const LARGEST_GROUP_BYTES: u64 = 2 * (MAX_GROUP_BYTES + MAX_TRANSACTION_BYTES) a
 pub(crate) struct ChunkFile {
     pub(crate) path: PathBuf,
     pub(crate) header: ChunkHeader,
+    /// It is in the archive folder, which may be away.
+    pub(crate) archived: bool,
 }
 
 /// Remains of an interrupted write, cut off.
@@ -83,6 +85,9 @@ pub(crate) fn scan(
             }
         }
         let io = || OpenError::io(format!("reading {}", chunk_name(number)));
+        if chunk.archived && !chunk.path.is_file() {
+            return Err(OpenError::ArchiveMissing { chunk: chunk_name(number), path: chunk.path.clone() });
+        }
         let seed = Seed::of(log_id);
         let mut scanner = Scanner::new(&chunk.path, seed, tail.end, builder.range.size(), tail.group).map_err(io())?;
         let end = loop {

@@ -20,6 +20,8 @@ pub(crate) struct Shared {
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) chunks: Chunks,
     pub(crate) index: Index,
+    /// Opened to be read only: there is no writer.
+    pub(crate) read_only: bool,
     heads: RwLock<HashMap<FeedId, FeedHead>>,
     length: AtomicU64,
     checkpoint: RwLock<String>,
@@ -41,6 +43,7 @@ pub(crate) struct SharedParts {
     pub(crate) length: u64,
     pub(crate) checkpoint: String,
     pub(crate) lock: File,
+    pub(crate) read_only: bool,
 }
 
 impl Shared {
@@ -60,6 +63,7 @@ impl Shared {
             sealer: parts.sealer,
             chunks: parts.chunks,
             index: parts.index,
+            read_only: parts.read_only,
             heads: RwLock::new(parts.heads.into_iter().map(|head| (head.feed.clone(), head)).collect()),
             length: AtomicU64::new(parts.length),
             checkpoint: RwLock::new(parts.checkpoint),

@@ -14,6 +14,7 @@ use crate::tail::TailAt;
 const ENTRIES_VETTED: u64 = 16;
 /// How many events of such an entry.
 const EVENTS_VETTED: usize = 16;
+
 fn doubt<T>(what: impl Into<String>) -> Result<T, IndexError> {
     Err(IndexError(what.into()))
 }
@@ -34,9 +35,15 @@ pub(crate) fn vet(index: &Index, tip: Tip, chunks: &Chunks, files: &[ChunkFile])
         }
     }
     for pair in files.windows(2).take_while(|pair| pair[0].header.number < tip.chunk) {
+        // What is archived was checked when it was, and its folder may be away.
+        if pair[0].archived {
+            continue;
+        }
         vet_end(&pair[0], pair[1].header.first_position, chunks)?;
     }
-    for position in length.saturating_sub(ENTRIES_VETTED)..length {
+    let live_from =
+        files.iter().rev().take_while(|file| !file.archived).last().map_or(0, |file| file.header.first_position);
+    for position in length.saturating_sub(ENTRIES_VETTED).max(live_from)..length {
         vet_entry(index, chunks, position)?;
     }
     for head in index.feeds() {

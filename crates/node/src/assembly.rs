@@ -150,6 +150,7 @@ impl Node {
             index_cache_bytes: config.index_cache_mib * 1024 * 1024,
             checkpoint_every: Duration::from_millis(config.checkpoint_ms),
             clock: Arc::new(SystemClock),
+            ..Options::default()
         };
         let sealer = Arc::new(Sealer::new(code.clone(), key));
         let (log, report) = {

@@ -162,7 +162,7 @@ pub fn commit_error(error: CommitError) -> ApiError {
             "Dữ liệu vừa được người khác thay đổi. Hãy tải lại rồi thử lại.",
             "Somebody else changed this a moment ago. Load it again and retry.",
         ),
-        CommitError::DiskFull(_) | CommitError::Poisoned(_) | CommitError::Closed => {
+        CommitError::DiskFull(_) | CommitError::Poisoned(_) | CommitError::ReadOnly | CommitError::Closed => {
             tracing::error!(%error, "the log takes no writes");
             ApiError::unavailable(
                 "Hệ thống tạm thời không ghi được dữ liệu. Chưa có gì bị mất; hãy báo quản trị viên.",

@@ -14,7 +14,7 @@ use crate::frame::{CHUNK_HEADER_BYTES, ChunkHeader, HeaderFault, Seed, chunk_nam
 use crate::merkle::{CompactRange, leaf_hash};
 use crate::open::{CHUNKS_DIR, LOCK_FILE};
 use crate::scan::{self, ScannedGroup, Scanner, Step};
-use crate::{catalogue, checkpoint};
+use crate::{catalogue, checkpoint, places};
 
 /// Most findings listed; the rest is counted.
 pub const MAX_FINDINGS: usize = 1_000;
@@ -159,8 +159,8 @@ pub fn audit(dir: &Path, mut options: AuditOptions<'_>) -> Result<AuditReport, A
     let mut report = AuditReport::default();
     let chunks_dir = dir.join(CHUNKS_DIR);
     let numbers = catalogue::numbers(&chunks_dir).map_err(io_error(format!("listing {}", chunks_dir.display())))?;
-    let path = |number: u32| chunks_dir.join(chunk_name(number));
-    let size = |number: u32| std::fs::metadata(path(number)).map(|data| data.len()).unwrap_or_default();
+    let path = |number: u32| places::path(&chunks_dir, number);
+    let size = |number: u32| path(number).and_then(std::fs::metadata).map(|data| data.len()).unwrap_or_default();
     let mut progress = AuditProgress { total_bytes: numbers.iter().map(|n| size(*n)).sum(), ..Default::default() };
     report.chunks = numbers.len() as u32;
 
@@ -191,8 +191,18 @@ pub fn audit(dir: &Path, mut options: AuditOptions<'_>) -> Result<AuditReport, A
                 on_progress(&progress);
             }
         };
-        walk.chunk(&path(number), number, Some(number) == last, &mut report, &mut tell)
-            .map_err(io_error(format!("reading {}", chunk_name(number))))?;
+        let reading = || io_error(format!("reading {}", chunk_name(number)));
+        if let Some(path) = places::missing(&chunks_dir, number) {
+            let what = format!("the chunk is archived as {} and is not there", path.display());
+            report.find(&chunk_name(number), 0, walk.position, what);
+            walk.complete = false;
+            if let Ok(Some(Ok(stub))) = places::stub(&chunks_dir, number) {
+                walk.position = stub.next_position;
+            }
+            continue;
+        }
+        walk.chunk(&path(number).map_err(reading())?, number, Some(number) == last, &mut report, &mut tell)
+            .map_err(reading())?;
         tell(size(number), report.entries);
     }
     if report.chunks == 0 {

@@ -50,8 +50,6 @@ use run::{Run, Span};
 
 /// Frozen parts that may wait for being written.
 const MAX_FROZEN: usize = 2;
-/// At closing, a part in memory of less than the n-th of a run is not written.
-const LITTLE: usize = 8;
 
 /// The index failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,8 +87,8 @@ pub(crate) struct Settings {
     pub(crate) run_events: usize,
     /// Memory for filters; those of further runs stay on disk.
     pub(crate) filter_bytes: u64,
-    /// Whose log it is.
-    pub(crate) own: AgencyCode,
+    /// Whose log it is, if this node is to write it.
+    pub(crate) own: Option<AgencyCode>,
     pub(crate) log_id: [u8; 16],
 }
 
@@ -268,7 +266,7 @@ impl Index {
         for entry in entries {
             let position = state.recent.end();
             let feed = state.feed_number(entry.feed, entry.head, position);
-            let own = entry.feed.origin == inner.settings.own;
+            let own = Some(&entry.feed.origin) == inner.settings.own.as_ref();
             state.recent.add(&inner.hasher, entry, feed, own);
         }
         nodes.into_iter().for_each(|node| state.recent.add_node(node));
@@ -283,15 +281,20 @@ impl Index {
         }
     }
 
-    /// Writes what is in memory, unless it is so little that the next open reads it again at once.
+    /// Writes what is in memory.
     pub(crate) fn flush(&self) -> Result<(), IndexError> {
         let mut state = self.inner.state_mut();
-        if state.recent.size() > 0 && state.recent.size() * LITTLE >= self.inner.settings.run_events {
+        if state.recent.size() > 0 {
             state.freeze();
         }
         drop(state);
         self.keeper.wake();
         self.keeper.wait_while(|| !self.inner.state().frozen.is_empty()).map_err(IndexError)
+    }
+
+    /// The entry after the last it knows.
+    pub(crate) fn end(&self) -> u64 {
+        self.inner.state().recent.end()
     }
 
     /// Rows of the entries `from..from + count`.
@@ -331,7 +334,7 @@ impl Index {
 
     /// The row of one entry; `None`: there is no such entry.
     pub(crate) fn row(&self, position: u64) -> Result<Option<EntryRow>, IndexError> {
-        if position >= self.inner.state().recent.end() {
+        if position >= self.end() {
             return Ok(None);
         }
         Ok(self.rows(position, 1)?.pop())
@@ -374,7 +377,7 @@ impl Index {
     /// Where events of `origin` that may have this id are, oldest first: nearly always none or one.
     pub(crate) fn events(&self, origin: &AgencyCode, id: Uuid) -> Result<Vec<EventPosition>, IndexError> {
         let hash = self.inner.hasher.id(origin.as_str(), id);
-        let own_ms = recent::v7_ms(id).filter(|_| *origin == self.inner.settings.own);
+        let own_ms = recent::v7_ms(id).filter(|_| Some(origin) == self.inner.settings.own.as_ref());
         let state = self.inner.state();
         let mut found: Vec<_> = state.in_memory().flat_map(|part| part.id(hash)).collect();
         // A fresh id is later than all that are on disk, which spares most looks.

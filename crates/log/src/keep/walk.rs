@@ -1,0 +1,103 @@
+//! Walks one chunk and checks what can be checked without a key: frames, commit markers, Merkle roots.
+
+use std::io;
+use std::path::Path;
+
+use httt_feed::Digest;
+
+use super::{KeepError, Vouchers};
+use crate::Damage;
+use crate::frame::{CHUNK_HEADER_BYTES, ChunkHeader, Seed, chunk_name};
+use crate::merkle::{CompactRange, leaf_hash};
+use crate::scan::{self, Scanner, Step};
+
+/// Where the good groups of a chunk end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) offset: u64,
+    /// The position that comes next.
+    pub(super) position: u64,
+    /// Merkle root of all entries up to there, as the last commit marker says.
+    pub(super) root: Option<Digest>,
+    /// When the last group was committed, Unix milliseconds.
+    pub(super) at_ms: Option<i64>,
+}
+
+fn reading(number: u32) -> impl Fn(io::Error) -> KeepError {
+    move |error| KeepError::io(format!("reading {}", chunk_name(number)))(error)
+}
+
+/// Walks the chunk in `path` from its first group up to byte `end`, adding its entries to `range`, which holds those
+/// before it. Everything up to there must be good.
+pub(super) fn walk(
+    path: &Path,
+    header: &ChunkHeader,
+    end: u64,
+    range: &mut CompactRange,
+    vouchers: &mut Vouchers,
+) -> Result<End, KeepError> {
+    let number = header.number;
+    let damage = |offset: u64, position: u64, what: &str| Damage {
+        chunk: chunk_name(number),
+        offset,
+        position,
+        what: what.to_owned(),
+    };
+    let first = range.size();
+    if header.first_position != first {
+        let what = format!("the chunk begins at position {}, the one before it ends at {first}", header.first_position);
+        return Err(damage(0, first, &what).into());
+    }
+    let seed = Seed::of(&header.log_id);
+    let mut scanner = Scanner::new(path, seed, CHUNK_HEADER_BYTES as u64, first, 0).map_err(reading(number))?;
+    let (mut at_ms, mut root) = (None, None);
+    while scanner.offset() < end {
+        match scanner.step().map_err(reading(number))? {
+            Step::Group(group) => {
+                group.entries.iter().for_each(|entry| range.push(leaf_hash(&entry.bytes), |_| {}));
+                if range.root() != group.commit.root {
+                    let what = "the commit marker says another Merkle root than the entries up to it have";
+                    return Err(damage(group.marker, range.size(), what).into());
+                }
+                vouchers.meet(range.size(), group.commit.root)?;
+                (at_ms, root) = (Some(group.commit.at_ms), Some(group.commit.root));
+            }
+            Step::End => break,
+            Step::Bad(bad) => return Err(damage(bad.offset, bad.position, bad.what).into()),
+        }
+    }
+    Ok(End { offset: scanner.offset(), position: scanner.position(), root, at_ms })
+}
+
+/// Where the last chunk's good groups end at this moment; a node may be writing behind it.
+///
+/// What follows may be a group that is being written, and that is complete, with another after it, a moment later. A
+/// later group proves that the earlier one is whole on disk; so if there is one, a second look must find it good.
+pub(super) fn committed_end(path: &Path, header: &ChunkHeader) -> Result<End, KeepError> {
+    let number = header.number;
+    let seed = Seed::of(&header.log_id);
+    let (mut offset, mut position, mut group) = (CHUNK_HEADER_BYTES as u64, header.first_position, 0);
+    let (mut at_ms, mut root) = (None, None);
+    let mut second_look = false;
+    loop {
+        let mut scanner = Scanner::new(path, seed, offset, position, group).map_err(reading(number))?;
+        let bad = loop {
+            match scanner.step().map_err(reading(number))? {
+                Step::Group(group) => (at_ms, root) = (Some(group.commit.at_ms), Some(group.commit.root)),
+                Step::End => break None,
+                Step::Bad(bad) => break Some(bad),
+            }
+        };
+        let moved = scanner.offset() > offset;
+        (offset, position, group) = (scanner.offset(), scanner.position(), scanner.group());
+        let Some(bad) = bad else { return Ok(End { offset, position, root, at_ms }) };
+        if scan::find_later_group(path, seed, bad.group_start, group).map_err(reading(number))?.is_none() {
+            return Ok(End { offset, position, root, at_ms });
+        }
+        if second_look && !moved {
+            let what = format!("{}, and a later group follows", bad.what);
+            return Err(Damage { chunk: chunk_name(number), offset: bad.offset, position: bad.position, what }.into());
+        }
+        second_look = true;
+    }
+}
