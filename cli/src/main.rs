@@ -1,6 +1,7 @@
 //! `httt`: the command-line tool of the grassroots-information source system.
 
 mod audit;
+mod bench;
 mod demo;
 mod keep;
 mod log;
@@ -33,6 +34,9 @@ enum Command {
     /// Prove a log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Measure on this machine.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Make a password hash for an accounts file; the password is read from standard input.
     HashPassword,
     /// Run one service in this process; the same as the program of that name.
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Command::Pki(command) => pki::run(command).map(|()| ExitCode::SUCCESS),
         Command::Log(command) => log::run(command),
         Command::Audit(command) => audit::run(command),
+        Command::Bench(command) => bench::run(command),
         Command::HashPassword => hash_password().map(|()| ExitCode::SUCCESS),
         Command::Run(service) => {
             return match service {

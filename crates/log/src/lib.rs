@@ -121,6 +121,8 @@ mod writer;
 
 #[cfg(test)]
 mod fault_tests;
+#[cfg(test)]
+mod fuzz_tests;
 
 pub use audit::{
     AuditError, AuditOptions, AuditProgress, AuditReport, CheckpointCheck, Finding, GatewayKey, MAX_FINDINGS,
