@@ -3,6 +3,7 @@
 mod audit;
 mod demo;
 mod log;
+mod models;
 mod pki;
 
 use std::process::ExitCode;
@@ -32,6 +33,9 @@ enum Command {
     /// Prove a log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Compare and rebuild a node's read models.
+    #[command(subcommand)]
+    Models(models::ModelsCommand),
     /// Make a password hash for an accounts file; the password is read from standard input.
     HashPassword,
     /// Run one service in this process; the same as the program of that name.
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
         Command::Pki(command) => pki::run(command).map(|()| ExitCode::SUCCESS),
         Command::Log(command) => log::run(command),
         Command::Audit(command) => audit::run(command),
+        Command::Models(command) => models::run(command),
         Command::HashPassword => hash_password().map(|()| ExitCode::SUCCESS),
         Command::Run(service) => {
             return match service {
