@@ -5,6 +5,7 @@ mod bench;
 mod demo;
 mod keep;
 mod log;
+mod models;
 mod pki;
 
 use std::process::ExitCode;
@@ -37,6 +38,9 @@ enum Command {
     /// Measure on this machine.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Compare and rebuild a node's read models.
+    #[command(subcommand)]
+    Models(models::ModelsCommand),
     /// Make a password hash for an accounts file; the password is read from standard input.
     HashPassword,
     /// Run one service in this process; the same as the program of that name.
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Command::Log(command) => log::run(command),
         Command::Audit(command) => audit::run(command),
         Command::Bench(command) => bench::run(command),
+        Command::Models(command) => models::run(command),
         Command::HashPassword => hash_password().map(|()| ExitCode::SUCCESS),
         Command::Run(service) => {
             return match service {

@@ -73,12 +73,10 @@ impl Chunks {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(at.damaged(position, "the file ends before the frame").into())
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(match places::missing(&self.dir, at.chunk) {
-                    Some(path) => ReadError::ArchiveMissing { chunk: chunk_name(at.chunk), path },
-                    None => at.damaged(position, "the chunk is missing").into(),
-                })
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(match places::missing(&self.dir, at.chunk) {
+                Some(path) => ReadError::ArchiveMissing { chunk: chunk_name(at.chunk), path },
+                None => at.damaged(position, "the chunk is missing").into(),
+            }),
             Err(error) => Err(ReadError::Io { chunk: chunk_name(at.chunk), error: error.to_string() }),
         }
     }

@@ -102,6 +102,7 @@ mod files;
 mod filter;
 mod frame;
 mod group;
+mod guarded;
 mod index;
 mod keep;
 mod log;
@@ -111,6 +112,7 @@ mod open;
 mod places;
 mod read;
 mod recover;
+mod root;
 mod scan;
 mod shared;
 mod subscribe;
@@ -132,6 +134,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use entry::{Direction, Entry, EventPage, EventPosition, FeedHead, Filter, RecordedEvent, SealedEntry};
 pub use error::{CommitError, Damage, OpenError, ReadError};
 pub use group::{MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS};
+pub use guarded::{Change, GuardedStore, StoreError};
 pub use keep::{
     ArchiveReport, BackupOptions, BackupReport, Donor, KeepError, KeepProgress, MIN_KEPT_CHUNKS, OnKeepProgress,
     RepairError, RepairOptions, RepairReport, RepairedSpan, RestoreReport, Unrepaired, archive, backup, repair,
@@ -142,6 +145,7 @@ pub use offline::{ScanEntries, scan_entries};
 pub use open::{IndexState, OpenReport};
 pub use read::MAX_SCAN_ENTRIES;
 pub use recover::CutTail;
+pub use root::RunningRoot;
 pub use subscribe::Subscription;
 pub use transaction::{Committed, Derive, Expected, NewEvent, Placed, Transaction};
 pub use writer::{MAX_GROUP_BYTES, MAX_GROUP_TRANSACTIONS, MAX_QUEUED};

@@ -49,6 +49,11 @@ pub struct ScanEntries {
 }
 
 impl ScanEntries {
+    /// The log's id; `None` before the first entry was read.
+    pub fn log_id(&self) -> Option<[u8; 16]> {
+        self.log_id
+    }
+
     fn advance(&mut self) -> Result<Option<Entry>, ReadError> {
         loop {
             if let Some((position, offset, bytes)) = self.ready.pop_front() {

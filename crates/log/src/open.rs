@@ -12,7 +12,8 @@ use crate::checkpoint::{self, Parsed};
 use crate::chunks::Chunks;
 use crate::files::Files;
 use crate::frame::{ChunkHeader, Seed, chunk_name};
-use crate::index::aside::{doubtful_mark, move_aside};
+use crate::guarded::GuardedStore;
+use crate::index::aside::doubtful_mark;
 use crate::index::{Index, IndexError, Settings};
 use crate::log::Options;
 use crate::merkle::{CompactRange, IndexedTree};
@@ -297,7 +298,7 @@ fn open_index(
         }
     };
     if existed {
-        let aside = move_aside(&path).map_err(OpenError::io("moving the index aside"))?;
+        let aside = GuardedStore::move_aside(&path).map_err(OpenError::io("moving the index aside"))?;
         tracing::warn!(reason, aside = ?aside, "the index is doubtful: it is set aside and rebuilt");
     }
     if doubtful {

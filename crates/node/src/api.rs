@@ -16,7 +16,7 @@ use crate::accounts::{Principal, bearer, require_session};
 use crate::config::HttpConfig;
 use crate::desk::{Desk, actor};
 use crate::http::{self, ApiError, Json, Readiness, ServeLimits};
-use crate::models::{Comparison, ModelSet};
+use crate::models::{Comparison, ModelSet, ModelsError};
 use crate::shutdown::Shutdown;
 use crate::tls::{self, ClientAuth};
 
@@ -144,6 +144,41 @@ pub struct MemberAnswer {
     pub carriers: Vec<String>,
 }
 
+/// The read models, for operators and auditors.
+#[derive(Debug, Serialize)]
+pub struct ModelsAnswer {
+    /// Entries folded.
+    pub position: u64,
+    /// Each model.
+    pub models: Vec<ModelAnswer>,
+    /// A comparison or rebuild under way.
+    pub progress: Option<ProgressAnswer>,
+}
+
+/// One read model.
+#[derive(Debug, Serialize)]
+pub struct ModelAnswer {
+    /// Its name.
+    pub model: &'static str,
+    /// Version of the rules that it is folded by.
+    pub version: u32,
+    /// Why it stands still; empty while it does not.
+    pub problem: String,
+}
+
+/// How far a comparison or rebuild is.
+#[derive(Debug, Serialize)]
+pub struct ProgressAnswer {
+    /// Entries passed by.
+    pub position: u64,
+    /// Entries there are.
+    pub until: u64,
+    /// Events folded.
+    pub events: u64,
+    /// Of these a second.
+    pub events_per_second: u64,
+}
+
 /// Routes under `/api/v1` that every node has. `routes` are the node's own; all but the log-in need a session.
 pub fn routes<S: ModelSet>(desk: &Desk<S>, own: Router) -> Router {
     let protected = Router::new()
@@ -152,7 +187,9 @@ pub fn routes<S: ModelSet>(desk: &Desk<S>, own: Router) -> Router {
         .route("/api/v1/log", get(log::<S>))
         .route("/api/v1/link", get(link::<S>))
         .route("/api/v1/members", get(members::<S>))
+        .route("/api/v1/models", get(models::<S>))
         .route("/api/v1/models/compare", post(compare::<S>))
+        .route("/api/v1/models/rebuild", post(rebuild::<S>))
         .with_state(desk.clone())
         .merge(own)
         .layer(from_fn_with_state(desk.accounts.clone(), require_session));
@@ -276,14 +313,64 @@ async fn members<S: ModelSet>(State(desk): State<Desk<S>>) -> Answer<Vec<MemberA
     Answer(members.collect())
 }
 
+async fn models<S: ModelSet>(
+    State(desk): State<Desk<S>>,
+    principal: Principal,
+) -> Result<Answer<ModelsAnswer>, ApiError> {
+    actor(&principal, Action::ReadAudit)?;
+    let models = desk.models.read(|set| {
+        let parts = set.parts().into_iter();
+        let answer = parts.map(|part| ModelAnswer {
+            model: part.name(),
+            version: part.version(),
+            problem: part.broken().unwrap_or_default(),
+        });
+        answer.collect()
+    });
+    let progress = desk.models.progress().map(|progress| ProgressAnswer {
+        position: progress.position,
+        until: progress.until,
+        events: progress.events,
+        events_per_second: progress.events_per_second(),
+    });
+    let position = *desk.models.watch().borrow();
+    Ok(Answer(ModelsAnswer { position, models, progress }))
+}
+
 async fn compare<S: ModelSet>(
     State(desk): State<Desk<S>>,
     principal: Principal,
 ) -> Result<Answer<Vec<Comparison>>, ApiError> {
     actor(&principal, Action::ReadAudit)?;
-    let comparison = desk.models.compare().await.map_err(ApiError::internal)?;
-    if let Some(differs) = comparison.iter().find(|one| !one.equal) {
-        tracing::error!(model = differs.model, position = differs.position, "a read model differs from its rebuild");
+    let compared = desk.models.compare().await.map_err(models_error)?;
+    tell_alarms(&compared);
+    Ok(Answer(compared))
+}
+
+async fn rebuild<S: ModelSet>(
+    State(desk): State<Desk<S>>,
+    principal: Principal,
+) -> Result<Answer<Vec<Comparison>>, ApiError> {
+    actor(&principal, Action::ReadAudit)?;
+    tracing::info!(account = principal.name, "read models are rebuilt");
+    let compared = desk.models.rebuild().await.map_err(models_error)?;
+    tell_alarms(&compared);
+    Ok(Answer(compared))
+}
+
+fn tell_alarms(compared: &[Comparison]) {
+    for one in compared.iter().filter(|one| one.verdict.is_alarming()) {
+        let Comparison { model, position, problem, .. } = one;
+        tracing::error!(model, position, problem, "a read model differs from its rebuild");
     }
-    Ok(Answer(comparison))
+}
+
+fn models_error(error: ModelsError) -> ApiError {
+    match error {
+        ModelsError::Busy => ApiError::conflict(
+            "Dữ liệu đang được đối chiếu hoặc dựng lại. Hãy chờ xong rồi thử lại.",
+            "The models are being compared or rebuilt already. Wait until that is done and retry.",
+        ),
+        other => ApiError::internal(other),
+    }
 }

@@ -14,6 +14,7 @@ use httt_exchange::{SharedDirectory, StoppedFeeds};
 use crate::config::ConfigPath;
 use crate::http::Readiness;
 use crate::media::{MediaStore, MediaStoreError};
+use crate::models::{DEFAULT_SNAPSHOT_ENTRIES, SnapshotOptions};
 use crate::service::STOP_DEADLINE;
 use crate::shutdown::Shutdown;
 
@@ -51,6 +52,9 @@ pub struct NodeConfig {
     /// Largest media file, bytes.
     #[serde(default = "default_max_media_bytes")]
     pub max_media_bytes: u64,
+    /// Read models are stored after so many entries, and at every stop; 0: never.
+    #[serde(default = "default_snapshot_entries")]
+    pub snapshot_entries: u64,
 }
 
 fn default_chunk_mib() -> u64 {
@@ -64,6 +68,9 @@ fn default_checkpoint_ms() -> u64 {
 }
 fn default_max_media_bytes() -> u64 {
     DEFAULT_MAX_MEDIA_BYTES
+}
+fn default_snapshot_entries() -> u64 {
+    DEFAULT_SNAPSHOT_ENTRIES
 }
 
 /// Why a node did not open.
@@ -120,6 +127,8 @@ pub struct Node {
     pub media: Arc<MediaStore>,
     /// Its key's fingerprint.
     pub fingerprint: Fingerprint,
+    /// Where its read models are stored, if they are.
+    pub snapshots: Option<SnapshotOptions>,
 }
 
 impl Node {
@@ -174,7 +183,17 @@ impl Node {
         let known = Directory::trusting(trusted).knowing_own(code.clone(), public.clone());
         let directory = SharedDirectory::new(log.clone(), known);
         let media = Arc::new(MediaStore::open(config.data_dir.join("media"), config.max_media_bytes)?);
-        Ok(Self { code, log, directory, stopped: StoppedFeeds::default(), media, fingerprint: public.fingerprint() })
+        let snapshots = (config.snapshot_entries > 0)
+            .then(|| SnapshotOptions { dir: config.data_dir.join("models"), every: config.snapshot_entries });
+        Ok(Self {
+            code,
+            log,
+            directory,
+            stopped: StoppedFeeds::default(),
+            media,
+            fingerprint: public.fingerprint(),
+            snapshots,
+        })
     }
 
     /// Puts the log on the board of `/readyz` until `shutdown`: a node that cannot write is not ready.

@@ -1,60 +1,70 @@
-//! Read models: folds of the log, kept live, and compared with themselves rebuilt from nothing.
+//! Read models: projections of the log, folded in one pass, kept live, stored as snapshots, and compared with themselves
+//! rebuilt from nothing.
+//!
+//! A [`ModelSet`] is the read models of one node. Each stands in a [`Projection`], which has a position of its own to
+//! start from: a model whose snapshot is missing, damaged or of another version is folded from the first entry, in the
+//! same pass in which the others get only what they have not folded yet.
+//!
+//! | Part | Subject |
+//! |---|---|
+//! | [`Projection`] | one model, where it starts, and whether it broke |
+//! | [`SnapshotStore`] | states as bytes in `models/`, and why a stored one is not believed |
+//! | [`Models`] | the set of a running node |
+//! | [`offline`] | the same comparison from a node's folder, without the node |
+//!
+//! A model that panics is stopped where it is and told; the other models and the node go on.
 
-use std::sync::{Arc, RwLock};
-use std::time::Duration;
+mod fold;
+mod live;
+pub mod offline;
+mod projection;
+mod snapshot;
 
 use httt_domain::models::Fact;
 use httt_feed::Digest;
-use httt_log::{Entry, Log, ReadError};
+use httt_log::{Entry, ReadError};
 use serde::Serialize;
-use tokio::sync::watch;
 
 use crate::traffic::Receipted;
 
-/// Entries folded between two looks at the clock while catching up.
-const ENTRIES_AT_ONCE: usize = 1_024;
-/// Pause after the log could not be read.
-const READ_PAUSE: Duration = Duration::from_secs(1);
-/// Longest that [`Models::reached`] waits.
-const REACH_LIMIT: Duration = Duration::from_secs(10);
-/// Bytes read at once while catching up.
-const BYTES_AT_ONCE: usize = 4 * 1024 * 1024;
+pub use fold::FoldProgress;
+pub use live::{DEFAULT_SNAPSHOT_ENTRIES, Models, SnapshotOptions};
+pub use projection::{Part, Projection};
+pub use snapshot::{MAX_SNAPSHOT_BYTES, SNAPSHOT_CHUNK_BYTES, Snapshot, SnapshotError, SnapshotStore, Unusable};
 
-/// The read models of one node, folded in one pass.
+/// The read models of one node, folded in one pass. [`projections!`](crate::projections) writes `parts` and `parts_mut`.
 pub trait ModelSet: Default + Send + Sync + 'static {
-    /// Folds one fact into every model.
-    fn apply(&mut self, fact: &Fact<'_>);
-    /// Each model's name and the digest of its canonical form, see [`digest_of`].
-    fn digests(&self) -> Vec<(&'static str, Digest)>;
+    /// Which models look at which others while they fold, by name. Such a model needs the others as they were at each
+    /// fact: whenever it starts earlier than they do, they start with it. Snapshots of a model are of no use either once
+    /// one it looks at has another version.
+    const NEEDS: &'static [(&'static str, &'static [&'static str])] = &[];
+
+    /// Folds one fact of the entry at `position` into every model, through [`Projection::fold`].
+    fn apply(&mut self, position: u64, fact: &Fact<'_>);
+
+    /// Every model, those that others look at before these.
+    fn parts(&self) -> Vec<&dyn Part>;
+
+    /// The same, to be changed.
+    fn parts_mut(&mut self) -> Vec<&mut dyn Part>;
+
     /// The model of receipts, where the node keeps one: nodes that originate feeds do.
     fn receipted(&self) -> Option<&Receipted> {
         None
     }
 }
 
-/// SHA-256 over the model as JSON. Models keep their parts in ordered maps, so equal models have equal bytes.
-pub fn digest_of(model: &impl Serialize) -> Digest {
-    match serde_json::to_vec(model) {
-        Ok(bytes) => Digest::of(&bytes),
-        // A map with keys that are no strings: a defect of the model, and never equal to a real digest.
-        Err(error) => {
-            tracing::error!(%error, "a read model has no canonical form");
-            Digest([0; 32])
+/// Names the fields of a [`ModelSet`] that are its projections, those that others look at before these.
+#[macro_export]
+macro_rules! projections {
+    ($($field:ident),+ $(,)?) => {
+        fn parts(&self) -> Vec<&dyn $crate::models::Part> {
+            vec![$(&self.$field),+]
         }
-    }
-}
-
-struct Folded<S> {
-    set: S,
-    /// Entries folded so far.
-    position: u64,
-}
-
-impl<S: ModelSet> Folded<S> {
-    fn fold(&mut self, entry: &Entry) {
-        for_each_fact(entry, |fact| self.set.apply(fact));
-        self.position = entry.position + 1;
-    }
+        fn parts_mut(&mut self) -> Vec<&mut dyn $crate::models::Part> {
+            vec![$(&mut self.$field),+]
+        }
+    };
 }
 
 /// Hands each event of an entry to `take`, as models see it.
@@ -75,6 +85,31 @@ pub fn for_each_fact(entry: &Entry, mut take: impl FnMut(&Fact<'_>)) {
     }
 }
 
+/// What comparing one model came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Live and rebuilt are the same.
+    Equal,
+    /// They are not: one of them is wrong.
+    Differs,
+    /// The model broke while it was folded, live or now.
+    Failed,
+    /// Nothing is stored of it (only of stored snapshots).
+    Absent,
+    /// What is stored is of another version of the program, and will not be used (only of stored snapshots).
+    Outdated,
+    /// What is stored is damaged, or of another history of the log (only of stored snapshots).
+    Refused,
+}
+
+impl Verdict {
+    /// Whether somebody must look: anything but equal states and snapshots that are merely not there.
+    pub fn is_alarming(self) -> bool {
+        matches!(self, Self::Differs | Self::Failed | Self::Refused)
+    }
+}
+
 /// One model, live and rebuilt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Comparison {
@@ -82,119 +117,43 @@ pub struct Comparison {
     pub model: &'static str,
     /// Entries folded into both.
     pub position: u64,
-    /// Digest of the live one, hexadecimal.
+    /// Digest of the live one, hexadecimal; empty when there is none.
     pub live: String,
-    /// Digest of the one rebuilt from nothing.
+    /// Digest of the one rebuilt from nothing; empty when there is none.
     pub rebuilt: String,
     /// Whether they are the same.
     pub equal: bool,
+    /// The same with its reasons.
+    pub verdict: Verdict,
+    /// What is to be said of it; empty when they are equal.
+    pub problem: String,
 }
 
-/// A node's live read models. Cheap to clone.
-pub struct Models<S> {
-    folded: Arc<RwLock<Folded<S>>>,
-    position: watch::Receiver<u64>,
-    log: Log,
-}
-
-impl<S> Clone for Models<S> {
-    fn clone(&self) -> Self {
-        Self { folded: Arc::clone(&self.folded), position: self.position.clone(), log: self.log.clone() }
-    }
-}
-
-impl<S: ModelSet> Models<S> {
-    /// Folds the log as it stands, then keeps folding. The future returns when the models are as old as the call.
-    ///
-    /// # Errors
-    /// The log cannot be read.
-    pub async fn start(log: &Log) -> Result<Self, ReadError> {
-        let (known, position) = watch::channel(0);
-        let folded = rebuild_in_background::<S>(log, log.len()).await?;
-        let from = folded.position;
-        tracing::info!(entries = from, "read models folded");
-        known.send_replace(from);
-        let models = Self { folded: Arc::new(RwLock::new(folded)), position, log: log.clone() };
-        let folded = Arc::clone(&models.folded);
-        let mut entries = log.subscribe(from);
-        tokio::spawn(async move {
-            loop {
-                match entries.next().await {
-                    Ok(entry) => {
-                        let mut folded = folded.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-                        folded.fold(&entry);
-                        known.send_replace(folded.position);
-                    }
-                    Err(ReadError::Closed) => return,
-                    // Too many open files, say: what is not folded now is folded later, never left out.
-                    Err(error) => {
-                        tracing::error!(%error, "read models cannot follow the log; trying again");
-                        tokio::time::sleep(READ_PAUSE).await;
-                    }
-                }
-            }
-        });
-        Ok(models)
-    }
-
-    /// Looks at the models; keep it short, the fold waits.
-    pub fn read<T>(&self, look: impl FnOnce(&S) -> T) -> T {
-        look(&self.folded.read().unwrap_or_else(|poisoned| poisoned.into_inner()).set)
-    }
-
-    /// How far the models are, in entries; changes are told.
-    pub fn watch(&self) -> watch::Receiver<u64> {
-        self.position.clone()
-    }
-
-    /// Waits until the models have folded `entries` entries, so that who wrote can read what it wrote.
-    pub async fn reached(&self, entries: u64) {
-        // When folding ended or stands still, the reader sees what there is.
-        let mut position = self.position.clone();
-        let reached = position.wait_for(|position| *position >= entries);
-        if tokio::time::timeout(REACH_LIMIT, reached).await.is_err() {
-            tracing::warn!(entries, "read models are behind the log");
-        }
-    }
-
-    /// Rebuilds the models from nothing up to where the live ones stand and compares their digests.
-    ///
-    /// # Errors
-    /// The log cannot be read.
-    pub async fn compare(&self) -> Result<Vec<Comparison>, ReadError> {
-        let (position, live) = {
-            let folded = self.folded.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-            (folded.position, folded.set.digests())
+impl Comparison {
+    fn of(model: &'static str, position: u64, live: Result<Digest, String>, rebuilt: Result<Digest, String>) -> Self {
+        let (verdict, problem) = match (&live, &rebuilt) {
+            (Ok(live), Ok(rebuilt)) if live == rebuilt => (Verdict::Equal, String::new()),
+            (Ok(_), Ok(_)) => (Verdict::Differs, "live and rebuilt differ".to_owned()),
+            (Err(live), Ok(_)) => (Verdict::Failed, format!("live: {live}")),
+            (Ok(_), Err(rebuilt)) => (Verdict::Failed, format!("rebuilt: {rebuilt}")),
+            (Err(live), Err(rebuilt)) => (Verdict::Failed, format!("live: {live}; rebuilt: {rebuilt}")),
         };
-        let rebuilt = rebuild_in_background::<S>(&self.log, position).await?.set.digests();
-        Ok(live
-            .into_iter()
-            .zip(rebuilt)
-            .map(|((model, live), (_, rebuilt))| Comparison {
-                model,
-                position,
-                live: live.to_string(),
-                rebuilt: rebuilt.to_string(),
-                equal: live == rebuilt,
-            })
-            .collect())
+        let text = |digest: Result<Digest, String>| digest.map(|digest| digest.to_string()).unwrap_or_default();
+        let equal = verdict == Verdict::Equal;
+        Self { model, position, live: text(live), rebuilt: text(rebuilt), equal, verdict, problem }
     }
 }
 
-async fn rebuild_in_background<S: ModelSet>(log: &Log, until: u64) -> Result<Folded<S>, ReadError> {
-    let log = log.clone();
-    tokio::task::spawn_blocking(move || rebuild(&log, until)).await.unwrap_or(Err(ReadError::Closed))
-}
-
-fn rebuild<S: ModelSet>(log: &Log, until: u64) -> Result<Folded<S>, ReadError> {
-    let mut folded = Folded { set: S::default(), position: 0 };
-    while folded.position < until {
-        let left = usize::try_from(until - folded.position).unwrap_or(usize::MAX);
-        let entries = log.read(folded.position, left.min(ENTRIES_AT_ONCE), BYTES_AT_ONCE)?;
-        if entries.is_empty() {
-            break;
-        }
-        entries.iter().for_each(|entry| folded.fold(entry));
-    }
-    Ok(folded)
+/// Why models were not compared or rebuilt.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelsError {
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// One at a time: each takes the memory of all models again.
+    #[error("the models are being compared or rebuilt already; wait until that is done")]
+    Busy,
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
 }

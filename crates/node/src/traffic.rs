@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use httt_domain::models::{Fact, ReadModel};
+use httt_domain::models::{Fact, Model, ReadModel};
 use httt_feed::{AgencyCode, Audience, FeedId, Lane};
 use httt_wire::directory::ForkSeen;
 use httt_wire::exchange::Receipt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What one feed carried so far.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedTraffic {
     /// Last sequence.
     pub sequence: u64,
@@ -22,7 +22,7 @@ pub struct FeedTraffic {
 }
 
 /// Traffic by feed, written `TW→*/content`.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Traffic {
     feeds: BTreeMap<String, FeedTraffic>,
 }
@@ -34,9 +34,11 @@ impl Traffic {
     }
 }
 
-impl ReadModel for Traffic {
+impl Model for Traffic {
     const NAME: &'static str = "traffic";
+}
 
+impl ReadModel for Traffic {
     fn apply(&mut self, fact: &Fact<'_>) {
         let Some(feed) = feed_of(fact) else { return };
         let traffic = self.feeds.entry(feed.to_string()).or_default();
@@ -53,7 +55,7 @@ fn feed_of(fact: &Fact<'_>) -> Option<FeedId> {
 }
 
 /// Feeds that forked, as seen by this node.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Forks {
     feeds: BTreeSet<String>,
 }
@@ -65,9 +67,11 @@ impl Forks {
     }
 }
 
-impl ReadModel for Forks {
+impl Model for Forks {
     const NAME: &'static str = "forks";
+}
 
+impl ReadModel for Forks {
     fn apply(&mut self, fact: &Fact<'_>) {
         // Only what this node itself noted: its local lane is the only one it holds.
         if Lane::from_wire(fact.lane) == Some(Lane::Local)
@@ -80,7 +84,7 @@ impl ReadModel for Forks {
 
 /// How far the gateway has receipted feeds: by feed, the last sequence it says it holds. A carrier that takes what is
 /// pushed and drops it cannot make these.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Receipted {
     /// Whose receipts count: the writer of the directory, which only the gateway can be.
     gateway: Option<String>,
@@ -94,9 +98,11 @@ impl Receipted {
     }
 }
 
-impl ReadModel for Receipted {
+impl Model for Receipted {
     const NAME: &'static str = "receipted";
+}
 
+impl ReadModel for Receipted {
     fn apply(&mut self, fact: &Fact<'_>) {
         if self.gateway.is_none() && Lane::from_wire(fact.lane) == Some(Lane::Directory) {
             self.gateway = Some(fact.origin.to_owned());

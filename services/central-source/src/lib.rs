@@ -83,7 +83,7 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
         Node::open(&config.node, Trust::Configured, concat!("central-source ", env!("CARGO_PKG_VERSION"))).await?;
     let readiness = Readiness::new();
     node.report_to(&readiness, shutdown);
-    let models = Models::<CentralModels>::start(&node.log).await?;
+    let models = Models::<CentralModels>::start(&node, shutdown).await?;
     models.read(|models| models.forks.feeds()).into_iter().for_each(|feed| node.stopped.stop(feed));
     let upstream = Upstream::new(&config.upstream, &config.tls, &node)?;
     let accounts = open_accounts(&config.accounts)?;

@@ -1,9 +1,9 @@
 //! What the ministry's node knows.
 
 use httt_domain::bulletin::BULLETIN_STREAM;
-use httt_domain::models::{Bulletins, Clusters, Deliveries, Drafts, Fact, ReadModel, Reports};
-use httt_feed::Digest;
-use httt_node::models::{ModelSet, digest_of};
+use httt_domain::models::{Bulletins, Clusters, Deliveries, Drafts, Fact, Reports};
+use httt_node::models::{ModelSet, Projection};
+use httt_node::projections;
 use httt_node::traffic::{Forks, Receipted, Traffic};
 
 use crate::reach::{Admitted, Reach};
@@ -13,23 +13,23 @@ use crate::reach::{Admitted, Reach};
 #[derive(Debug, Default)]
 pub struct CentralModels {
     /// Bulletins being written here.
-    pub drafts: Drafts,
+    pub drafts: Projection<Drafts>,
     /// Bulletins published.
-    pub bulletins: Bulletins,
+    pub bulletins: Projection<Bulletins>,
     /// How far each came, by province.
-    pub deliveries: Deliveries,
+    pub deliveries: Projection<Deliveries>,
     /// Clusters of the nation.
-    pub clusters: Clusters,
+    pub clusters: Projection<Clusters>,
     /// Reports of the nation.
-    pub reports: Reports,
+    pub reports: Projection<Reports>,
     /// What each feed carried.
-    pub traffic: Traffic,
+    pub traffic: Projection<Traffic>,
     /// Feeds that stand still.
-    pub forks: Forks,
+    pub forks: Projection<Forks>,
     /// How far the gateway has receipted own feeds.
-    pub receipted: Receipted,
-    /// Who may speak of what. Not a model: nobody is shown it, and the models differ when it does.
-    reach: Reach,
+    pub receipted: Projection<Receipted>,
+    /// Who may speak of what.
+    reach: Projection<Reach>,
 }
 
 impl CentralModels {
@@ -42,12 +42,22 @@ impl CentralModels {
 }
 
 impl ModelSet for CentralModels {
-    fn apply(&mut self, fact: &Fact<'_>) {
-        self.reach.learn(fact);
+    const NEEDS: &'static [(&'static str, &'static [&'static str])] = &[
+        ("drafts", &["reach"]),
+        ("bulletins", &["reach", "drafts"]),
+        ("deliveries", &["reach", "drafts"]),
+        ("clusters", &["reach", "drafts"]),
+        ("reports", &["reach", "drafts"]),
+    ];
+
+    projections![reach, drafts, bulletins, deliveries, clusters, reports, traffic, forks, receipted];
+
+    fn apply(&mut self, position: u64, fact: &Fact<'_>) {
+        self.reach.fold(position, fact);
         // What the feeds carried, whatever it is worth.
-        self.traffic.apply(fact);
-        self.forks.apply(fact);
-        self.receipted.apply(fact);
+        self.traffic.fold(position, fact);
+        self.forks.fold(position, fact);
+        self.receipted.fold(position, fact);
         let part;
         let fact = match self.reach.admit(fact) {
             Admitted::Whole => *fact,
@@ -60,24 +70,11 @@ impl ModelSet for CentralModels {
         if self.is_usurped(&fact) {
             return;
         }
-        self.drafts.apply(&fact);
-        self.bulletins.apply(&fact);
-        self.deliveries.apply(&fact);
-        self.clusters.apply(&fact);
-        self.reports.apply(&fact);
-    }
-
-    fn digests(&self) -> Vec<(&'static str, Digest)> {
-        vec![
-            (Drafts::NAME, digest_of(&self.drafts)),
-            (Bulletins::NAME, digest_of(&self.bulletins)),
-            (Deliveries::NAME, digest_of(&self.deliveries)),
-            (Clusters::NAME, digest_of(&self.clusters)),
-            (Reports::NAME, digest_of(&self.reports)),
-            (Traffic::NAME, digest_of(&self.traffic)),
-            (Forks::NAME, digest_of(&self.forks)),
-            (Receipted::NAME, digest_of(&self.receipted)),
-        ]
+        self.drafts.fold(position, &fact);
+        self.bulletins.fold(position, &fact);
+        self.deliveries.fold(position, &fact);
+        self.clusters.fold(position, &fact);
+        self.reports.fold(position, &fact);
     }
 
     fn receipted(&self) -> Option<&Receipted> {

@@ -8,18 +8,19 @@
 use std::collections::BTreeMap;
 
 use httt_domain::area::Areas;
-use httt_domain::models::Fact;
+use httt_domain::models::{Fact, Model, ReadModel};
 use httt_feed::Lane;
 use httt_wire::bulletin::{BulletinOffered, BulletinScheduled};
 use httt_wire::cluster::{ClusterStatusChanged, ClustersRegistered};
 use httt_wire::directory::MemberEnrolled;
 use httt_wire::report::{ReportFiled, SummarySubmitted};
 use httt_wire::{Message, Name};
+use serde::{Deserialize, Serialize};
 
 use crate::scope::areas;
 
 /// Members and their areas, folded from the directory as the log has it so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Reach {
     /// The node itself: the only one whose lane `local` is here.
     own: Option<String>,
@@ -40,9 +41,13 @@ pub(crate) enum Admitted {
     Nothing,
 }
 
-impl Reach {
+impl Model for Reach {
+    const NAME: &'static str = "reach";
+}
+
+impl ReadModel for Reach {
     /// Takes in who takes part.
-    pub(crate) fn learn(&mut self, fact: &Fact<'_>) {
+    fn apply(&mut self, fact: &Fact<'_>) {
         match Lane::from_wire(fact.lane) {
             Some(Lane::Local) if self.own.is_none() => self.own = Some(fact.origin.to_owned()),
             Some(Lane::Directory) if fact.audience == "*" => {
@@ -55,7 +60,9 @@ impl Reach {
             _ => {}
         }
     }
+}
 
+impl Reach {
     /// What the models may believe of a fact.
     pub(crate) fn admit(&self, fact: &Fact<'_>) -> Admitted {
         let area = self.areas.get(fact.origin).map(String::as_str);
@@ -121,7 +128,7 @@ mod tests {
 
     fn enrol(reach: &mut Reach, by: &str, member: &str, area: &str) {
         let enrolled = MemberEnrolled { member: member.into(), area: area.into(), ..MemberEnrolled::default() };
-        reach.learn(&fact(by, Lane::Directory, &MemberEnrolled::full_name(), &enrolled.encode_to_vec()));
+        reach.apply(&fact(by, Lane::Directory, &MemberEnrolled::full_name(), &enrolled.encode_to_vec()));
     }
 
     fn admit<M: Message + Name>(reach: &Reach, origin: &str, message: &M) -> Admitted {
@@ -135,8 +142,8 @@ mod tests {
     #[test]
     fn members_speak_of_their_area_as_the_gateway_enrolled_it() {
         let mut reach = Reach::default();
-        reach.learn(&fact("TW", Lane::Local, "x", b""));
-        reach.learn(&fact("H24", Lane::Local, "x", b""));
+        reach.apply(&fact("TW", Lane::Local, "x", b""));
+        reach.apply(&fact("H24", Lane::Local, "x", b""));
         enrol(&mut reach, "NDXP", "H24", "31");
         enrol(&mut reach, "NDXP", "A1", "");
         // A second directory is nobody's.

@@ -57,7 +57,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
     }
     let readiness = Readiness::new();
     node.report_to(&readiness, &shutdown);
-    let models = Models::<CarrierModels>::start(&node.log).await?;
+    let models = Models::<CarrierModels>::start(&node, &shutdown).await?;
     let upstream = Upstream::new(&config.upstream, &config.tls, &node)?;
     let link = upstream.clone();
 

@@ -53,7 +53,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
     enrol(&node, &config).await?;
     let readiness = Readiness::new();
     node.report_to(&readiness, &shutdown);
-    let models = Models::<CarrierModels>::start(&node.log).await?;
+    let models = Models::<CarrierModels>::start(&node, &shutdown).await?;
     let service = Arc::new(Service::new(
         node.log.clone(),
         node.directory.clone(),

@@ -167,7 +167,7 @@ pub(crate) async fn follow(province: Province) {
     loop {
         positions.mark_unchanged();
         let changed = province.desk.models.read(|models| {
-            let (changed, next) = models.changes_since(cursor);
+            let (changed, next) = models.changes.since(cursor);
             cursor = next;
             schedules.look(models, &province.hub);
             changed

@@ -110,7 +110,7 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<Started> {
     };
     let readiness = Readiness::new();
     node.report_to(&readiness, shutdown);
-    let models = Models::<ProvinceModels>::start(&node.log).await?;
+    let models = Models::<ProvinceModels>::start(&node, shutdown).await?;
     models.read(|models| models.forks.feeds()).into_iter().for_each(|feed| node.stopped.stop(feed));
     let upstream = Upstream::new(&config.upstream, &config.tls, &node)?;
     let accounts = open_accounts(&config.accounts).context("[accounts]")?;

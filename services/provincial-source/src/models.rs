@@ -1,22 +1,21 @@
 //! What a province's node knows, folded in one pass over its log.
 
+mod changes;
 mod credentials;
 mod plays;
 mod revisions;
 mod versions;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
 use httt_domain::bulletin::BULLETIN_STREAM;
-use httt_domain::models::{Bulletins, Clusters, Deliveries, Fact, Playback, ReadModel, Reports, Schedules};
-use httt_domain::schedule::{DELIVERY_STREAM, SCHEDULE_STREAM};
-use httt_feed::{Digest, Lane};
-use httt_node::models::{ModelSet, digest_of};
+use httt_domain::models::{Bulletins, Clusters, Deliveries, Fact, Playback, Reports, Schedules};
+use httt_domain::schedule::DELIVERY_STREAM;
+use httt_feed::Lane;
+use httt_node::models::{ModelSet, Projection};
+use httt_node::projections;
 use httt_node::traffic::{Forks, Receipted, Traffic};
-use httt_wire::Name as _;
 use httt_wire::bulletin::BulletinOffered;
 
+pub use changes::Changes;
 pub use credentials::Credentials;
 pub(crate) use credentials::DEVICE_STREAM;
 pub use plays::Plays;
@@ -28,95 +27,86 @@ pub use versions::{Version, Versions};
 #[derive(Debug, Default)]
 pub struct ProvinceModels {
     /// Published bulletins.
-    pub bulletins: Bulletins,
+    pub bulletins: Projection<Bulletins>,
     /// What they were before they were corrected.
-    pub versions: Versions,
+    pub versions: Projection<Versions>,
     /// How far each came here.
-    pub deliveries: Deliveries,
+    pub deliveries: Projection<Deliveries>,
     /// The province's clusters.
-    pub clusters: Clusters,
+    pub clusters: Projection<Clusters>,
     /// Its communes' schedules.
-    pub schedules: Schedules,
+    pub schedules: Projection<Schedules>,
     /// What was played, counted.
-    pub playback: Playback,
+    pub playback: Projection<Playback>,
     /// Who started which bulletin.
-    pub plays: Plays,
+    pub plays: Projection<Plays>,
     /// Its communes' reports.
-    pub reports: Reports,
+    pub reports: Projection<Reports>,
     /// Secrets of devices, as digests.
-    pub credentials: Credentials,
+    pub credentials: Projection<Credentials>,
     /// How often what a commune's clusters are to play has changed.
-    pub revisions: ScheduleRevisions,
+    pub revisions: Projection<ScheduleRevisions>,
     /// What each feed carried.
-    pub traffic: Traffic,
+    pub traffic: Projection<Traffic>,
     /// Feeds that stand still.
-    pub forks: Forks,
+    pub forks: Projection<Forks>,
     /// How far the gateway has receipted own feeds.
-    pub receipted: Receipted,
-    /// Bulletins in the order in which something happened to them, for reactors that keep their place in it. Not a
-    /// model: it follows from the log as the models do, and nobody is shown it.
-    changes: Vec<Arc<str>>,
+    pub receipted: Projection<Receipted>,
+    /// Bulletins in the order in which something happened to them.
+    pub changes: Projection<Changes>,
 }
 
 fn is_local(fact: &Fact<'_>) -> bool {
     fact.lane == Lane::Local.to_wire()
 }
 
-impl ProvinceModels {
-    /// The bulletins to which something happened since `cursor`, each once, and where to go on.
-    pub(crate) fn changes_since(&self, cursor: usize) -> (BTreeSet<Arc<str>>, usize) {
-        let changed = self.changes.get(cursor..).unwrap_or_default();
-        (changed.iter().cloned().collect(), self.changes.len())
-    }
-}
-
 impl ModelSet for ProvinceModels {
-    fn apply(&mut self, fact: &Fact<'_>) {
-        self.bulletins.apply(fact);
-        self.deliveries.apply(fact);
-        self.clusters.apply(fact);
-        self.schedules.apply(fact);
-        self.playback.apply(fact);
-        self.reports.apply(fact);
-        self.credentials.apply(fact);
-        self.traffic.apply(fact);
-        self.forks.apply(fact);
-        self.receipted.apply(fact);
-        // These look at what the models above know by now.
-        self.versions.apply(fact, &self.bulletins);
-        self.plays.apply(fact, &self.bulletins);
-        if let Some(bulletin) = fact.stream.strip_prefix(BULLETIN_STREAM) {
-            self.revisions.bulletin_changed(bulletin, &self.schedules);
-            self.changes.push(bulletin.into());
-        } else if let Some(bulletin) = fact.stream.strip_prefix(DELIVERY_STREAM) {
-            if fact.kind == BulletinOffered::full_name() {
-                self.revisions.bulletin_changed(bulletin, &self.schedules);
-                self.changes.push(bulletin.into());
-            }
-        } else if let Some(schedule) = fact.stream.strip_prefix(SCHEDULE_STREAM) {
-            self.revisions.schedule_changed(schedule, fact, &self.schedules);
-        }
-    }
+    const NEEDS: &'static [(&'static str, &'static [&'static str])] =
+        &[("versions", &["bulletins"]), ("plays", &["bulletins"]), ("schedule-revisions", &["schedules"])];
 
-    fn digests(&self) -> Vec<(&'static str, Digest)> {
-        vec![
-            (Bulletins::NAME, digest_of(&self.bulletins)),
-            (Versions::NAME, digest_of(&self.versions)),
-            (Deliveries::NAME, digest_of(&self.deliveries)),
-            (Clusters::NAME, digest_of(&self.clusters)),
-            (Schedules::NAME, digest_of(&self.schedules)),
-            (Playback::NAME, digest_of(&self.playback)),
-            (Plays::NAME, digest_of(&self.plays)),
-            (Reports::NAME, digest_of(&self.reports)),
-            (Credentials::NAME, digest_of(&self.credentials)),
-            (ScheduleRevisions::NAME, digest_of(&self.revisions)),
-            (Traffic::NAME, digest_of(&self.traffic)),
-            (Forks::NAME, digest_of(&self.forks)),
-            (Receipted::NAME, digest_of(&self.receipted)),
-        ]
+    projections![
+        bulletins,
+        deliveries,
+        clusters,
+        schedules,
+        playback,
+        reports,
+        credentials,
+        traffic,
+        forks,
+        receipted,
+        versions,
+        plays,
+        revisions,
+        changes,
+    ];
+
+    fn apply(&mut self, position: u64, fact: &Fact<'_>) {
+        self.bulletins.fold(position, fact);
+        self.deliveries.fold(position, fact);
+        self.clusters.fold(position, fact);
+        self.schedules.fold(position, fact);
+        self.playback.fold(position, fact);
+        self.reports.fold(position, fact);
+        self.credentials.fold(position, fact);
+        self.traffic.fold(position, fact);
+        self.forks.fold(position, fact);
+        self.receipted.fold(position, fact);
+        // These look at what the models above know by now.
+        self.versions.fold_with(position, |versions| versions.apply(fact, &self.bulletins));
+        self.plays.fold_with(position, |plays| plays.apply(fact, &self.bulletins));
+        self.revisions.fold_with(position, |revisions| revisions.apply(fact, &self.schedules));
+        self.changes.fold(position, fact);
     }
 
     fn receipted(&self) -> Option<&Receipted> {
         Some(&self.receipted)
     }
+}
+
+/// The bulletin that a fact is about, if what clusters are to play may change with it: published, corrected, withdrawn,
+/// or its file arrived.
+fn changed_bulletin<'a>(fact: &Fact<'a>) -> Option<&'a str> {
+    let offered = || fact.stream.strip_prefix(DELIVERY_STREAM).filter(|_| fact.is::<BulletinOffered>());
+    fact.stream.strip_prefix(BULLETIN_STREAM).or_else(offered)
 }

@@ -165,12 +165,19 @@ pub(crate) static ROUTES: &[Route] = &[
         .answer(Shape::Example(r#"{"connected":true,"behind":[],"stopped":[]}"#)),
     person(Get, "/api/v1/members", ("Các thành viên", "Members of the exchange")).answer(Shape::Example("[]")),
     person(Post, "/api/v1/models/compare", ("Đối chiếu dữ liệu với sổ ghi", "Compares the read models with their rebuild"))
-        .answer(Shape::Example(r#"[{"model":"bulletins","position":0,"live":"…","rebuilt":"…","equal":true}]"#)),
+        .answer(Shape::Example(COMPARED)),
+    person(Post, "/api/v1/models/rebuild", ("Dựng lại dữ liệu từ sổ ghi", "Rebuilds the read models, compares, and takes the rebuilt ones"))
+        .answer(Shape::Example(COMPARED)),
+    person(Get, "/api/v1/models", ("Các mô hình dữ liệu", "The read models, and how far a comparison or rebuild is"))
+        .answer(Shape::Example(r#"{"position":0,"models":[{"model":"bulletins","version":1,"problem":""}],"progress":null}"#)),
     person(Get, openapi::PATH, ("Mô tả giao diện này", "This description"))
         .answer(Shape::Example("{}"))
         .called_by(Caller::Anybody)
         .by(|| get(openapi::show)),
 ];
+
+const COMPARED: &str =
+    r#"[{"model":"bulletins","position":0,"live":"…","rebuilt":"…","equal":true,"verdict":"equal","problem":""}]"#;
 
 const fn person(method: HttpMethod, path: &'static str, summary: (&'static str, &'static str)) -> Route {
     Route {

@@ -57,7 +57,7 @@ async fn a_restart_loses_nothing_and_repeats_nothing() {
     assert_eq!(shown["total"]["plays"], 1);
     let (status, compared) = running.person("auditor").await.send(Method::POST, "/api/v1/models/compare", None).await;
     assert_eq!(status, StatusCode::OK);
-    assert_eq!(compared.as_array().unwrap().len(), 13);
+    assert_eq!(compared.as_array().unwrap().len(), 14);
     running.stop().await;
 
     // Over a third start nothing is said again.

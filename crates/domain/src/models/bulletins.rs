@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use httt_wire::bulletin::{BulletinPublished, BulletinWithdrawn};
 use serde::{Deserialize, Serialize};
 
-use super::{Fact, ReadModel};
+use super::{Fact, Model, ReadModel};
 use crate::bulletin::{BULLETIN_STREAM, Content, lane_of};
 
 /// That a bulletin was taken back.
@@ -74,9 +74,11 @@ impl Bulletins {
     }
 }
 
-impl ReadModel for Bulletins {
+impl Model for Bulletins {
     const NAME: &'static str = "bulletins";
+}
 
+impl ReadModel for Bulletins {
     fn apply(&mut self, fact: &Fact<'_>) {
         let Some(id) = fact.id(BULLETIN_STREAM) else { return };
         if let Some(published) = fact.read::<BulletinPublished>().filter(|event| event.bulletin == id) {

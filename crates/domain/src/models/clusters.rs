@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use httt_wire::cluster::{ClusterStatusChanged, ClustersRegistered};
 use serde::{Deserialize, Serialize};
 
-use super::{Fact, ReadModel};
+use super::{Fact, Model, ReadModel};
 use crate::area::{Areas, Level};
 use crate::cluster::{CLUSTERS_STREAM, NewCluster, Register, Status, decode_deltas};
 use crate::event::Lane;
@@ -172,9 +172,11 @@ impl Node {
     }
 }
 
-impl ReadModel for Clusters {
+impl Model for Clusters {
     const NAME: &'static str = "clusters";
+}
 
+impl ReadModel for Clusters {
     fn apply(&mut self, fact: &Fact<'_>) {
         if fact.stream != CLUSTERS_STREAM || !fact.is_lane(Lane::Status) {
             return;

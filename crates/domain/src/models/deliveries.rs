@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use httt_wire::bulletin::{BulletinOffered, BulletinPlayed, BulletinReceived, BulletinScheduled};
 use serde::{Deserialize, Serialize};
 
-use super::{Fact, ReadModel};
+use super::{Fact, Model, ReadModel};
 use crate::cluster::{OrdinalSet, decode_deltas};
 use crate::event::Lane;
 use crate::schedule::DELIVERY_STREAM;
@@ -100,9 +100,11 @@ impl Deliveries {
     }
 }
 
-impl ReadModel for Deliveries {
+impl Model for Deliveries {
     const NAME: &'static str = "deliveries";
+}
 
+impl ReadModel for Deliveries {
     fn apply(&mut self, fact: &Fact<'_>) {
         let Some(id) = fact.id(DELIVERY_STREAM) else { return };
         if ![Lane::Emergency, Lane::Report, Lane::Local].iter().any(|lane| fact.is_lane(*lane)) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fact, ReadModel};
+use super::{Fact, Model, ReadModel};
 use crate::bulletin::{BULLETIN_STREAM, DRAFT_STREAM, Draft, DraftEvent, Stage};
 
 /// One line of a draft's history.
@@ -62,9 +62,11 @@ impl Drafts {
     }
 }
 
-impl ReadModel for Drafts {
+impl Model for Drafts {
     const NAME: &'static str = "drafts";
+}
 
+impl ReadModel for Drafts {
     fn apply(&mut self, fact: &Fact<'_>) {
         let (id, shared) = match (fact.id(DRAFT_STREAM), fact.id(BULLETIN_STREAM)) {
             (Some(id), _) => (id, false),

@@ -13,6 +13,8 @@ mod reports;
 mod schedules;
 
 use httt_wire::{Message, Name};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub use bulletins::{Bulletins, PublishedBulletin, Withdrawal};
 pub use clusters::{ClusterView, Clusters, Totals};
@@ -50,9 +52,14 @@ pub struct Fact<'a> {
 }
 
 impl<'a> Fact<'a> {
+    /// Whether the message is an `M`.
+    pub fn is<M: Name>(&self) -> bool {
+        self.kind == M::full_name()
+    }
+
     /// The message, if it is an `M`.
     pub fn read<M: Message + Name + Default>(&self) -> Option<M> {
-        (self.kind == M::full_name()).then(|| M::decode(self.data).ok()).flatten()
+        self.is::<M>().then(|| M::decode(self.data).ok()).flatten()
     }
 
     /// What follows the prefix in the stream's name.
@@ -65,11 +72,18 @@ impl<'a> Fact<'a> {
     }
 }
 
-/// Something folded from facts.
-pub trait ReadModel {
+/// State that is kept as a snapshot. Its JSON is canonical: equal states are equal bytes, and what is read back from them
+/// is equal again.
+pub trait Model: Serialize + DeserializeOwned + Default + Send + Sync + 'static {
     /// Its name, for snapshots and digests.
     const NAME: &'static str;
+    /// Raised whenever the same facts make another state, or the same state other bytes: snapshots of another version
+    /// are not used, the model is folded anew from the first fact.
+    const VERSION: u32 = 1;
+}
 
+/// A model folded from facts alone.
+pub trait ReadModel: Model {
     /// Takes in the next fact.
     fn apply(&mut self, fact: &Fact<'_>);
 }

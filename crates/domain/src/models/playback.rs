@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use httt_wire::cluster::PlaybackRecorded;
 use serde::{Deserialize, Serialize};
 
-use super::{Fact, ReadModel};
+use super::{Fact, Model, ReadModel};
 use crate::event::Lane;
 
 /// Stream prefix of playback logs.
@@ -84,9 +84,11 @@ impl Playback {
     }
 }
 
-impl ReadModel for Playback {
+impl Model for Playback {
     const NAME: &'static str = "playback";
+}
 
+impl ReadModel for Playback {
     fn apply(&mut self, fact: &Fact<'_>) {
         let Some(commune) = fact.id(PLAYBACK_STREAM).filter(|_| fact.is_lane(Lane::Local)) else { return };
         let Some(record) = fact.read::<PlaybackRecorded>() else { return };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use httt_wire::report::{ReportFiled, SummarySubmitted};
 use serde::{Deserialize, Serialize};
 
-use super::{Fact, ReadModel};
+use super::{Fact, Model, ReadModel};
 use crate::area::{Area, Areas};
 use crate::event::Lane;
 use crate::report::{FiledValue, Form, Total, add, report_stream, summary_stream};
@@ -118,9 +118,11 @@ impl Reports {
     }
 }
 
-impl ReadModel for Reports {
+impl Model for Reports {
     const NAME: &'static str = "reports";
+}
 
+impl ReadModel for Reports {
     fn apply(&mut self, fact: &Fact<'_>) {
         if !fact.is_lane(Lane::Report) {
             return;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fact, ReadModel};
+use super::{Fact, Model, ReadModel};
 use crate::event::Lane;
 use crate::schedule::{SCHEDULE_STREAM, Schedule, ScheduleEvent};
 
@@ -48,9 +48,11 @@ impl Schedules {
     }
 }
 
-impl ReadModel for Schedules {
+impl Model for Schedules {
     const NAME: &'static str = "schedules";
+}
 
+impl ReadModel for Schedules {
     fn apply(&mut self, fact: &Fact<'_>) {
         let Some(id) = fact.id(SCHEDULE_STREAM).filter(|_| fact.is_lane(Lane::Local)) else { return };
         let Some(event) = ScheduleEvent::decode(fact.kind, fact.data) else { return };

@@ -13,15 +13,17 @@ use httt_wire::{Message as _, exchange};
 
 use super::hash::KEY_BYTES;
 use super::run::RunInfo;
-use super::store::{Row, Store};
 use super::{IndexError, Tip};
 use crate::FeedHead;
+use crate::guarded::{GuardedStore, StoreError};
 use crate::merkle::CompactRange;
 
 /// Version of the index's layout; another one means rebuilding.
 const INDEX_FORMAT: u32 = 2;
 const META: &[u8] = b"m";
 const FEED: u8 = b'f';
+/// Memory for sled's cache: what is kept here is small.
+const CACHE_BYTES: u64 = 1 << 20;
 
 /// Reads fields off a value.
 struct Fields<'a>(&'a [u8]);
@@ -39,6 +41,12 @@ impl Fields<'_> {
 
     fn u64(&mut self) -> Option<u64> {
         self.bytes().map(u64::from_be_bytes)
+    }
+}
+
+impl From<StoreError> for IndexError {
+    fn from(error: StoreError) -> Self {
+        Self(error.to_string())
     }
 }
 
@@ -121,21 +129,25 @@ impl Saved {
     }
 }
 
-fn feed_row(number: u32, head: &FeedHead) -> Row {
+fn feed_key(number: u32) -> Vec<u8> {
+    let mut key = vec![FEED];
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+fn encode_feed(head: &FeedHead) -> Vec<u8> {
     let mut body = head.head.sequence.to_be_bytes().to_vec();
     body.extend_from_slice(&head.head.digest.0);
     body.extend_from_slice(&head.position.to_be_bytes());
     body.extend_from_slice(&head.feed.to_wire().encode_to_vec());
     let mut value = crc32c(&body).to_be_bytes().to_vec();
     value.extend_from_slice(&body);
-    let mut key = vec![FEED];
-    key.extend_from_slice(&number.to_be_bytes());
-    (key, value)
+    value
 }
 
-fn read_feed(expected: u32, (key, value): &Row) -> Option<FeedHead> {
+fn decode_feed(value: &[u8]) -> Option<FeedHead> {
     let mut fields = Fields(value);
-    if key.get(1..)? != expected.to_be_bytes() || fields.u32()? != crc32c(fields.0) {
+    if fields.u32()? != crc32c(fields.0) {
         return None;
     }
     let head = Head { sequence: fields.u64()?, digest: Digest(fields.bytes()?) };
@@ -146,27 +158,29 @@ fn read_feed(expected: u32, (key, value): &Row) -> Option<FeedHead> {
 
 /// The manifest, on disk.
 #[derive(Debug)]
-pub(crate) struct Manifest(Store);
+pub(crate) struct Manifest(GuardedStore);
 
 impl Manifest {
     pub(crate) fn open(dir: &Path) -> Result<Self, IndexError> {
-        Store::open(dir).map(Self)
+        Ok(Self(GuardedStore::open(dir, CACHE_BYTES)?))
     }
 
     /// What was saved last, and all feeds by number; `None`: nothing was.
     pub(crate) fn read(&self) -> Result<Option<(Saved, Vec<FeedHead>)>, IndexError> {
         let Some(value) = self.0.get(META)? else { return Ok(None) };
         let saved = Saved::decode(&value)?;
-        let rows = self.0.with_prefix(&[FEED])?;
-        let feeds = (0..).zip(&rows).map(|(number, row)| read_feed(number, row)).collect::<Option<Vec<_>>>();
-        let feeds = feeds.filter(|feeds| feeds.len() == saved.feeds as usize);
-        Ok(Some((saved, feeds.ok_or_else(|| malformed("list of feeds"))?)))
+        let feed = |number| {
+            let value = self.0.get(&feed_key(number))?;
+            value.as_deref().and_then(decode_feed).ok_or_else(|| malformed("list of feeds"))
+        };
+        let feeds = (0..saved.feeds).map(feed).collect::<Result<_, IndexError>>()?;
+        Ok(Some((saved, feeds)))
     }
 
     /// Saves what the index is now, and these feeds with it.
     pub(crate) fn write(&self, saved: &Saved, feeds: &[(u32, FeedHead)]) -> Result<(), IndexError> {
-        let mut rows: Vec<Row> = feeds.iter().map(|(number, head)| feed_row(*number, head)).collect();
-        rows.push((META.to_vec(), saved.encode()));
-        self.0.write(rows)
+        let feeds = feeds.iter().map(|(number, head)| (feed_key(*number), Some(encode_feed(head))));
+        self.0.apply(feeds.chain([(META.to_vec(), Some(saved.encode()))]).collect())?;
+        Ok(self.0.flush()?)
     }
 }

@@ -23,7 +23,6 @@ pub(crate) mod manifest;
 mod recent;
 pub(crate) mod row;
 mod run;
-pub(crate) mod store;
 mod table;
 
 use std::collections::{HashMap, VecDeque};

@@ -30,7 +30,8 @@ const SESSION: &str = "session";
                        code for programs and a message in Vietnamese and English.",
     ),
     paths(
-        node::log_in, node::log_out, node::me, node::log, node::link, node::members, node::compare,
+        node::log_in, node::log_out, node::me, node::log, node::link, node::members, node::models,
+        node::compare, node::rebuild,
         media::put, media::get,
         bulletins::create, bulletins::list, bulletins::read, bulletins::edit, bulletins::submit, bulletins::approve,
         bulletins::return_, bulletins::reject, bulletins::publish, bulletins::withdraw,

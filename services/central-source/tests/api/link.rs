@@ -38,6 +38,7 @@ async fn gateway(world: &World, shutdown: &Shutdown) -> Node {
         index_cache_mib: 1,
         checkpoint_ms: 1_000,
         max_media_bytes: 1_000_000,
+        snapshot_entries: 0,
     };
     let node = Node::open(&config, Trust::Own, "test").await.expect("gateway");
     node.log.commit(Transaction::copy([world.founding.clone()])).await.expect("directory");

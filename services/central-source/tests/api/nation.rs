@@ -48,7 +48,7 @@ async fn a_restart_keeps_everything_and_delivery_counts_from_the_approval() {
     let auditor = central.log_in("kiemtra").await;
     let comparison = auditor.post("/models/compare", json!({})).await;
     let comparison = comparison.as_array().expect("list");
-    assert_eq!(comparison.len(), 8);
+    assert_eq!(comparison.len(), 9);
     assert!(comparison.iter().all(|model| model["equal"] == true), "{comparison:?}");
     assert_eq!(auditor.get("/link").await["connected"], false);
     assert_eq!(auditor.get("/log").await["member"], "TW");

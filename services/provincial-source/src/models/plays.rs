@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use httt_domain::cluster::OrdinalSet;
-use httt_domain::models::{Bulletins, Fact, PLAYBACK_STREAM};
+use httt_domain::models::{Bulletins, Fact, Model, PLAYBACK_STREAM};
 use httt_wire::cluster::PlaybackRecorded;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::is_local;
 
 /// One bulletin's clusters.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct Played {
     /// Whoever started it, in any version.
     ever: OrdinalSet,
@@ -21,13 +21,14 @@ struct Played {
 }
 
 /// Clusters by bulletin. Lane `local`, streams `playback/`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Plays(BTreeMap<String, Played>);
 
-impl Plays {
-    /// The model's name.
-    pub const NAME: &'static str = "plays";
+impl Model for Plays {
+    const NAME: &'static str = "plays";
+}
 
+impl Plays {
     /// Whether a cluster started this version of a bulletin.
     pub fn has_played(&self, bulletin: &str, version: u32, ordinal: u32) -> bool {
         self.0.get(bulletin).is_some_and(|played| played.version == version && played.current.contains(ordinal))

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use httt_domain::models::{Fact, Schedules};
-use httt_wire::Name as _;
+use httt_domain::models::{Fact, Model, Schedules};
+use httt_domain::schedule::SCHEDULE_STREAM;
 use httt_wire::cluster::ScheduleAnswered;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::is_local;
+use super::{changed_bulletin, is_local};
 
 /// Revisions by commune. Folded, so that a restart changes none and devices keep what they have.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ScheduleRevisions {
     communes: BTreeMap<String, u64>,
     /// By schedule, the version of its stream at which people set or cancelled it last; answers of devices, which move
@@ -20,10 +20,11 @@ pub struct ScheduleRevisions {
     total: u64,
 }
 
-impl ScheduleRevisions {
-    /// The model's name.
-    pub const NAME: &'static str = "schedule-revisions";
+impl Model for ScheduleRevisions {
+    const NAME: &'static str = "schedule-revisions";
+}
 
+impl ScheduleRevisions {
     /// A commune's revision, 0 while it never had a schedule.
     pub fn of(&self, commune: &str) -> u64 {
         self.communes.get(commune).copied().unwrap_or(0)
@@ -39,8 +40,17 @@ impl ScheduleRevisions {
         self.schedules.get(schedule).copied().unwrap_or(0)
     }
 
-    pub(super) fn schedule_changed(&mut self, schedule: &str, fact: &Fact<'_>, schedules: &Schedules) {
-        if !is_local(fact) || fact.kind == ScheduleAnswered::full_name() {
+    /// `schedules` has folded the fact already.
+    pub(super) fn apply(&mut self, fact: &Fact<'_>, schedules: &Schedules) {
+        if let Some(bulletin) = changed_bulletin(fact) {
+            self.bulletin_changed(bulletin, schedules);
+        } else if let Some(schedule) = fact.stream.strip_prefix(SCHEDULE_STREAM) {
+            self.schedule_changed(schedule, fact, schedules);
+        }
+    }
+
+    fn schedule_changed(&mut self, schedule: &str, fact: &Fact<'_>, schedules: &Schedules) {
+        if !is_local(fact) || fact.is::<ScheduleAnswered>() {
             return;
         }
         if let Some(view) = schedules.get(schedule) {
@@ -51,7 +61,7 @@ impl ScheduleRevisions {
     }
 
     /// A bulletin was corrected, withdrawn, or its file arrived: the schedules it stands in change with it.
-    pub(super) fn bulletin_changed(&mut self, bulletin: &str, schedules: &Schedules) {
+    fn bulletin_changed(&mut self, bulletin: &str, schedules: &Schedules) {
         let concerned: BTreeSet<&String> = schedules
             .iter()
             .filter(|view| !view.schedule.cancelled)

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use httt_domain::area::Areas;
 use httt_domain::bulletin::{BULLETIN_STREAM, Content};
-use httt_domain::models::{Bulletins, Fact};
+use httt_domain::models::{Bulletins, Fact, Model};
 use httt_feed::Digest;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One version, as far as it matters once it is no longer the latest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
     /// From 1; some may be missing.
     pub version: u32,
@@ -44,13 +44,14 @@ pub(crate) fn sound_of_text(text: &str) -> String {
 }
 
 /// Versions by bulletin, ascending.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Versions(BTreeMap<String, Vec<Version>>);
 
-impl Versions {
-    /// The model's name.
-    pub const NAME: &'static str = "versions";
+impl Model for Versions {
+    const NAME: &'static str = "versions";
+}
 
+impl Versions {
     /// The versions of a bulletin, ascending; the last is the one in force.
     pub fn of(&self, bulletin: &str) -> &[Version] {
         self.0.get(bulletin).map_or(&[], Vec::as_slice)

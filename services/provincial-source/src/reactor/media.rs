@@ -57,7 +57,7 @@ pub(crate) async fn run(province: Province) {
     loop {
         positions.mark_unchanged();
         let changed = province.desk.models.read(|models| {
-            let (changed, next) = models.changes_since(cursor);
+            let (changed, next) = models.changes.since(cursor);
             cursor = next;
             changed
                 .into_iter()

@@ -24,7 +24,7 @@ pub(crate) async fn run(province: Province) {
     loop {
         positions.mark_unchanged();
         let mut due = province.desk.models.read(|models| {
-            let (changed, next) = models.changes_since(cursor);
+            let (changed, next) = models.changes.since(cursor);
             cursor = next;
             open.extend(changed);
             due(&province, models, &mut open)

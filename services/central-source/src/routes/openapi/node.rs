@@ -120,6 +120,42 @@ pub(super) struct Comparison {
     live: String,
     rebuilt: String,
     equal: bool,
+    /// `equal`, `differs` or `failed`.
+    verdict: String,
+    /// What is to be said of it; empty when they are equal.
+    problem: String,
+}
+
+/// The read models.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ModelsAnswer {
+    /// Entries folded.
+    position: u64,
+    models: Vec<ModelAnswer>,
+    /// A comparison or rebuild under way.
+    progress: Option<ProgressAnswer>,
+}
+
+/// One read model.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ModelAnswer {
+    model: String,
+    /// Version of the rules that it is folded by.
+    version: u32,
+    /// Why it stands still; empty while it does not.
+    problem: String,
+}
+
+/// How far a comparison or rebuild is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ProgressAnswer {
+    /// Entries passed by.
+    position: u64,
+    /// Entries there are.
+    until: u64,
+    /// Events folded.
+    events: u64,
+    events_per_second: u64,
 }
 
 #[utoipa::path(
@@ -180,6 +216,24 @@ pub(super) fn members() {}
 )]
 pub(super) fn compare() {}
 
+#[utoipa::path(
+    get, path = "/api/v1/models", tag = "node", operation_id = "node_models",
+    summary = "Các mô hình đọc",
+    description = "Which read models there are, how far they are, and how far a comparison or rebuild is. For operators \
+                   and auditors.",
+    responses((status = 200, description = "The models", body = ModelsAnswer)),
+)]
+pub(super) fn models() {}
+
+#[utoipa::path(
+    post, path = "/api/v1/models/rebuild", tag = "node", operation_id = "node_rebuild",
+    summary = "Dựng lại mô hình đọc",
+    description = "Rebuilds every read model from nothing, compares, and puts the rebuilt ones in place of the live ones. \
+                   For operators and auditors.",
+    responses((status = 200, description = "One line a model, as it was before", body = Vec<Comparison>)),
+)]
+pub(super) fn rebuild() {}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -235,6 +289,16 @@ mod tests {
             live: text(),
             rebuilt: text(),
             equal: true,
+            verdict: models::Verdict::Equal,
+            problem: text(),
+        });
+        assert_described::<ModelsAnswer>(api::ModelsAnswer { position: 0, models: vec![], progress: None });
+        assert_described::<ModelAnswer>(api::ModelAnswer { model: "drafts", version: 1, problem: text() });
+        assert_described::<ProgressAnswer>(api::ProgressAnswer {
+            position: 0,
+            until: 0,
+            events: 0,
+            events_per_second: 0,
         });
     }
 }

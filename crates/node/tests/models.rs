@@ -1,0 +1,10 @@
+//! The runner of read models: snapshots, versions, damage, other histories, rebuilding.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod models {
+    mod common;
+    mod damage;
+    mod offline;
+    mod rebuilding;
+    mod restarts;
+}
