@@ -39,6 +39,7 @@
 //! DIR/index/             derived from the chunks (sled); may be deleted at any time the log is closed
 //! DIR/index.damaged-N/   indexes that were in doubt, the last two
 //! DIR/checkpoint         signed note: so many entries, this root
+//! DIR/checkpoint.cosigned  the latest that a witness cosigned; may be missing
 //!
 //! chunk    header, group, group, …, zeros or nothing
 //! header   0        8        12      28      32              40          48       60      64
@@ -78,7 +79,7 @@
 //!
 //! # Scope
 //!
-//! In scope: storing, ordering, finding, proving. Out of scope: what events mean; verifying other origins' batches
+//! In scope: storing, ordering, finding, proving ([`tlog`]: tiles and proofs for other people's software). Out of scope: what events mean; verifying other origins' batches
 //! ([`httt_feed::Directory`] does, the type [`httt_feed::VerifiedBatch`] says that it was done); carrying them; deleting
 //! anything. Unix only: it needs positioned reads and folder fsync.
 
@@ -103,6 +104,7 @@ mod scan;
 mod shared;
 mod subscribe;
 mod tail;
+pub mod tlog;
 mod transaction;
 mod vet;
 mod writer;

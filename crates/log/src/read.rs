@@ -7,7 +7,6 @@ use crate::ReadError;
 use crate::chunks::Location;
 use crate::entry::{Direction, Entry, EventPage, EventPosition, Filter, RecordedEvent};
 use crate::index::rows;
-use crate::merkle::IndexedTree;
 use crate::shared::Shared;
 
 /// Index rows fetched at a time.
@@ -275,6 +274,6 @@ impl Shared {
         if size > entries {
             return Err(ReadError::BeyondEnd { size, entries });
         }
-        IndexedTree(self.index.as_ref()).root(size).map_err(|error| ReadError::Index(error.to_string()))
+        self.tree().root(size).map_err(|error| ReadError::Index(error.to_string()))
     }
 }
