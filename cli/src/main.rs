@@ -4,6 +4,7 @@ mod audit;
 mod demo;
 mod log;
 mod pki;
+mod proof;
 
 use std::process::ExitCode;
 

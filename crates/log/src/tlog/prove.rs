@@ -5,7 +5,9 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use bytes::Bytes;
-use httt_feed::Digest;
+use httt_feed::{AgencyCode, Digest, PublicKey};
+use httt_wire::directory::LogOpened;
+use httt_wire::{Message as _, Name as _};
 use uuid::Uuid;
 
 use super::note::{CheckpointError, SignedCheckpoint};
@@ -90,6 +92,21 @@ pub fn read_checkpoint(dir: &Path, entries: u64) -> Result<SignedCheckpoint, Pro
     }
     let latest = read(dir, CHECKPOINT_FILE)?.ok_or(ProveError::NoCheckpoint)?;
     Ok(cosigned.filter(|cosigned| cosigned.body() == latest.body()).unwrap_or(latest))
+}
+
+/// Whose log `dir` holds and the key it began with, as its first event says; `None`: it says nothing of the kind. That
+/// is what the log claims of itself: who is to trust a key must have it from elsewhere.
+///
+/// # Errors
+/// The first chunk cannot be read.
+pub fn claimed_key(dir: &Path) -> Result<Option<(AgencyCode, PublicKey)>, ReadError> {
+    let Some(first) = scan_entries(dir)?.next().transpose()? else { return Ok(None) };
+    let opened = first.batch.events.iter().find(|event| event.r#type == LogOpened::full_name());
+    let read = || {
+        let opened = LogOpened::decode(opened?.data.clone()).ok()?;
+        Some((AgencyCode::new(&opened.member).ok()?, PublicKey::from_wire(&opened.key?).ok()?))
+    };
+    Ok(read())
 }
 
 /// A proof that the event with this id is in the log in `dir`. The node may be running. Reads the log twice.
