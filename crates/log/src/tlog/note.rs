@@ -113,22 +113,39 @@ impl SignedCheckpoint {
         Ok(good.iter().filter_map(|line| find(keys, line.name(), line.id())).collect())
     }
 
-    /// The same checkpoint with those of `lines` added that are by one of `keys`. As C2SP tlog-witness advises, lines
-    /// by others are dropped.
+    /// The note with no other signature lines than those by `keys`, which are not verified again; with none at all where
+    /// there is no such line.
+    pub fn only_by(&self, keys: &[VerifierKey]) -> String {
+        let by_keys = |line: &&str| {
+            let line = Signature::from_bytes(line.as_bytes());
+            line.is_ok_and(|signature| find(keys, signature.name(), signature.id()).is_some())
+        };
+        let lines = self.signature_lines().lines().filter(by_keys);
+        lines.fold(format!("{}\n", self.body()), |text, line| text + line + "\n")
+    }
+
+    /// The same checkpoint with those of `lines` added that are by one of `keys`; a line by the same key that is there
+    /// already gives way. As C2SP tlog-witness advises, lines by others are dropped.
     ///
     /// # Errors
     /// What is added is no signature lines, is too long, or a line by one of `keys` does not verify.
     pub fn with_lines(&self, lines: &str, keys: &[VerifierKey]) -> Result<Self, CheckpointError> {
         let added = Self::parse(&format!("{}\n{lines}", self.body()))?;
-        added.signers(keys)?;
-        let mut text = self.text.clone();
+        let by = added.signers(keys)?;
+        let of_one = |line: &str| {
+            let line = Signature::from_bytes(line.as_bytes()).ok()?;
+            by.iter().position(|key| key.name() == line.name() && key.id() == line.id())
+        };
+        let mut text = format!("{}\n", self.body());
+        for line in self.signature_lines().lines().filter(|line| of_one(line).is_none()) {
+            text = text + line + "\n";
+        }
+        let mut taken = vec![false; by.len()];
         for line in lines.lines() {
-            let known = Signature::from_bytes(line.as_bytes())
-                .is_ok_and(|signature| find(keys, signature.name(), signature.id()).is_some());
-            // A repeated line says nothing more.
-            if known && !text.lines().any(|held| held == line) {
-                text.push_str(line);
-                text.push('\n');
+            // Of several by one key the first is the one that was verified.
+            if let Some(place) = of_one(line).filter(|place| !taken[*place]) {
+                taken[place] = true;
+                text = text + line + "\n";
             }
         }
         Self::parse(&text)
@@ -206,6 +223,8 @@ mod tests {
         let later = cosign(&plain, &witness, 1_679_315_148).expect("cosign");
         let twice = both.with_lines(&later, &keys).expect("add");
         assert_eq!(twice.signers(&keys).expect("verifies").len(), 2);
+        assert_eq!(twice.text(), format!("{}{later}", plain.text()), "the later one took its place");
+        assert_eq!(plain.with_lines(&(later.clone() + &line), &keys).expect("add"), twice, "one line a key");
 
         let grown = SignedCheckpoint::parse(&both.text().replacen("\n7\n", "\n8\n", 1)).expect("shape");
         assert!(matches!(grown.signers(&keys[1..]), Err(CheckpointError::BadSignature(_))));

@@ -109,7 +109,7 @@ pub fn parse_hash(line: &str) -> Option<Digest> {
 }
 
 /// The line of a hash, without newline.
-pub(crate) fn hash_line(hash: &Digest) -> String {
+pub fn format_hash(hash: &Digest) -> String {
     BASE64_STANDARD.encode(hash.0)
 }
 

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use httt_feed::{Digest, PublicKey, Refusal};
 
 use super::note::{CheckpointError, MAX_NOTE_BYTES, SignedCheckpoint};
-use super::proof::{InvalidProof, MAX_PROOF_HASHES, hash_line, parse_hash, verify_inclusion};
+use super::proof::{InvalidProof, MAX_PROOF_HASHES, format_hash, parse_hash, verify_inclusion};
 use super::vkey::{KeyPurpose, VerifierKey, node_name};
 use crate::Entry;
 use crate::merkle::leaf_hash;
@@ -236,7 +236,7 @@ impl fmt::Display for ProofFile {
             writeln!(f, "extra {}", BASE64_STANDARD.encode(entry))?;
         }
         writeln!(f, "index {}", self.index)?;
-        self.proof.iter().try_for_each(|hash| writeln!(f, "{}", hash_line(hash)))?;
+        self.proof.iter().try_for_each(|hash| writeln!(f, "{}", format_hash(hash)))?;
         write!(f, "\n{}", self.checkpoint.text())
     }
 }
