@@ -152,6 +152,8 @@ pub fn routes<S: ModelSet>(desk: &Desk<S>, own: Router) -> Router {
         .route("/api/v1/log", get(log::<S>))
         .route("/api/v1/link", get(link::<S>))
         .route("/api/v1/members", get(members::<S>))
+        .route("/api/v1/witness", get(crate::tlog::witness::<S>))
+        .route("/api/v1/witness/forget", post(crate::tlog::forget::<S>))
         .route("/api/v1/models/compare", post(compare::<S>))
         .with_state(desk.clone())
         .merge(own)
@@ -159,7 +161,7 @@ pub fn routes<S: ModelSet>(desk: &Desk<S>, own: Router) -> Router {
     // Read before anybody is known, so it is short.
     let short = DefaultBodyLimit::max(MAX_CREDENTIALS_BYTES);
     let open = Router::new().route("/api/v1/session", post(log_in::<S>).layer(short)).with_state(desk.clone());
-    protected.merge(open)
+    protected.merge(open).merge(crate::tlog::routes(&desk.node, &desk.accounts))
 }
 
 /// Serves `routes` with what every service has around them; returns where it listens.

@@ -9,13 +9,14 @@ use httt_log::{CommitError, Log, NewEvent, OpenError, Options, SystemClock, Tran
 use httt_wire::directory::LogOpened;
 use serde::Deserialize;
 
-use httt_exchange::{SharedDirectory, StoppedFeeds};
+use httt_exchange::{SharedDirectory, StoppedFeeds, Witnessing};
 
 use crate::config::ConfigPath;
 use crate::http::Readiness;
 use crate::media::{MediaStore, MediaStoreError};
 use crate::service::STOP_DEADLINE;
 use crate::shutdown::Shutdown;
+use crate::tlog::TlogConfig;
 
 /// How often the log is asked whether it still writes.
 const HEALTH_LOOK: Duration = Duration::from_millis(500);
@@ -23,6 +24,8 @@ const HEALTH_LOOK: Duration = Duration::from_millis(500);
 const MAX_CHUNK_MIB: u64 = 4_096;
 /// Largest media file a node keeps: an hour of good audio, some minutes of video.
 const DEFAULT_MAX_MEDIA_BYTES: u64 = 256 * 1024 * 1024;
+/// Shortest time between two rounds of witnessing, ms.
+const MIN_WITNESS_EVERY_MS: u64 = 1_000;
 /// Largest signing key file.
 const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
 
@@ -51,6 +54,9 @@ pub struct NodeConfig {
     /// Largest media file, bytes.
     #[serde(default = "default_max_media_bytes")]
     pub max_media_bytes: u64,
+    /// What outsiders see of the log.
+    #[serde(default)]
+    pub tlog: TlogConfig,
 }
 
 fn default_chunk_mib() -> u64 {
@@ -120,6 +126,10 @@ pub struct Node {
     pub media: Arc<MediaStore>,
     /// Its key's fingerprint.
     pub fingerprint: Fingerprint,
+    /// Cosigns other nodes' checkpoints, and gathers cosignatures of its own.
+    pub witness: Arc<Witnessing>,
+    /// Whether entries for everybody are given out without log-in; see [`TlogConfig::public_entries`].
+    pub public_entries: bool,
 }
 
 impl Node {
@@ -144,6 +154,9 @@ impl Node {
         };
         if !(1..=MAX_CHUNK_MIB).contains(&config.chunk_mib) {
             return Err(wrong("chunk_mib", "1 to 4096"));
+        }
+        if config.tlog.witness_every_ms < MIN_WITNESS_EVERY_MS {
+            return Err(wrong("tlog.witness_every_ms", "1000 at least"));
         }
         let options = Options {
             chunk_bytes: config.chunk_mib * 1024 * 1024,
@@ -173,7 +186,18 @@ impl Node {
         let known = Directory::trusting(trusted).knowing_own(code.clone(), public.clone());
         let directory = SharedDirectory::new(log.clone(), known);
         let media = Arc::new(MediaStore::open(config.data_dir.join("media"), config.max_media_bytes)?);
-        Ok(Self { code, log, directory, stopped: StoppedFeeds::default(), media, fingerprint: public.fingerprint() })
+        let every = Duration::from_millis(config.tlog.witness_every_ms);
+        let witness = Arc::new(Witnessing::new(log.clone(), directory.clone()).every(every));
+        Ok(Self {
+            code,
+            log,
+            directory,
+            stopped: StoppedFeeds::default(),
+            media,
+            fingerprint: public.fingerprint(),
+            witness,
+            public_entries: config.tlog.public_entries,
+        })
     }
 
     /// Puts the log on the board of `/readyz` until `shutdown`: a node that cannot write is not ready.
