@@ -59,7 +59,15 @@ fn build() -> PathBuf {
         Some(name) => name,
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
+    let mut build = Command::new(cargo);
+    // What cargo tells a test of its package would look to build scripts like another build, and everything that stands
+    // on ring would be compiled anew, there and back, at every run.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|of| name.starts_with(of))) {
+            build.env_remove(name);
+        }
+    }
+    let built = build
         .args(["build", "--quiet", "--locked", "-p", "httt", "--profile", profile, "--target-dir"])
         .arg(folder.parent().expect("target folder"))
         .status()
