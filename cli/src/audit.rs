@@ -12,6 +12,8 @@ use httt_log::{AuditOptions, AuditReport, audit};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use crate::proof::{CheckArgs, ProveArgs};
+
 #[derive(Subcommand)]
 pub(crate) enum AuditCommand {
     /// Check everything in a log: chunks, checksums, the Merkle root against the signed checkpoint, every batch's
@@ -26,11 +28,19 @@ pub(crate) enum AuditCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Write one file that proves an event to anybody who knows the log's key: the sealed batch, its path in the Merkle
+    /// tree, and the signed checkpoint (C2SP tlog-proof). The node may be running.
+    Prove(ProveArgs),
+    /// Check such a file with nothing else at hand. Exits 1 when it proves nothing.
+    Check(CheckArgs),
 }
 
 pub(crate) fn run(command: AuditCommand) -> Result<ExitCode> {
-    let AuditCommand::Verify { dir, gateway, json } = command;
-    let dir = log_dir(&dir);
+    let (dir, gateway, json) = match command {
+        AuditCommand::Verify { dir, gateway, json } => (log_dir(&dir), gateway, json),
+        AuditCommand::Prove(args) => return crate::proof::prove(args),
+        AuditCommand::Check(args) => return crate::proof::check(args),
+    };
     let report = verify(&dir, gateway)?;
     if json {
         println!("{}", to_json(&report));

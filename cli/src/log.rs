@@ -1,12 +1,13 @@
 //! `httt log`: looks into a log's folder without the node that owns it. What keeps it safe is in `keep`.
 
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, Subcommand};
-use httt_feed::{AgencyCode, Lane};
+use httt_feed::{AgencyCode, Lane, dsse_envelope};
+use httt_log::tlog::{VerifierKey, claimed_key, export_tiles};
 use httt_log::{Filter, RecordedEvent, scan_entries};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -32,6 +33,23 @@ pub(crate) enum LogCommand {
     Archive(keep::ArchiveArgs),
     /// Make damaged bytes again, exactly as they were, from a backup or from other nodes' logs, or change nothing.
     Repair(keep::RepairArgs),
+    /// Write a log as files that any web server can give out and C2SP tlog-tiles clients read, up to its latest signed
+    /// checkpoint. The node may be running; a later run adds what is new.
+    ExportTiles {
+        /// The log's folder, or a node's data folder.
+        dir: PathBuf,
+        /// Where the files go.
+        out: PathBuf,
+        /// Only hashes, not the entries themselves: for publishing a log that not everybody may read.
+        #[arg(long)]
+        without_entries: bool,
+    },
+    /// Print the keys (C2SP vkey) that a log's checkpoints and its node's cosignatures are signed with, as the log itself
+    /// says. Whoever is to trust them compares them with what the node's operator told by another way.
+    Vkey {
+        /// The log's folder, or a node's data folder.
+        dir: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -56,6 +74,9 @@ pub(crate) struct DumpArgs {
     /// Only events that occurred before this time (RFC 3339).
     #[arg(long, value_name = "TIME", value_parser = time_ms)]
     until: Option<i64>,
+    /// Print whole batches as DSSE envelopes, one a line, instead of events: those with an event that matches.
+    #[arg(long)]
+    dsse: bool,
 }
 
 fn lane(text: &str) -> Result<Lane> {
@@ -76,7 +97,22 @@ pub(crate) fn run(command: LogCommand) -> Result<ExitCode> {
         LogCommand::Restore(args) => keep::restore(args),
         LogCommand::Archive(args) => keep::archive(args),
         LogCommand::Repair(args) => keep::repair(args),
+        LogCommand::ExportTiles { dir, out, without_entries } => {
+            let report = export_tiles(&log_dir(&dir), &out, !without_entries)?;
+            println!("{} entries, {} files written, {} kept", report.size, report.written, report.kept);
+            Ok(ExitCode::SUCCESS)
+        }
+        LogCommand::Vkey { dir } => vkey(&dir).map(|()| ExitCode::SUCCESS),
     }
+}
+
+fn vkey(dir: &Path) -> Result<()> {
+    let (member, key) = claimed_key(&log_dir(dir))?.context("the log does not begin by saying whose it is")?;
+    let none = || anyhow!("the node's key is no Ed25519 key; it signs no checkpoints");
+    println!("log      {}", VerifierKey::log(&member, &key).ok_or_else(none)?);
+    println!("cosigner {}", VerifierKey::cosigner(&member, &key).ok_or_else(none)?);
+    eprintln!("This is what the log says of itself. Compare it with what the operator of {member} told you otherwise.");
+    Ok(())
 }
 
 fn dump(args: DumpArgs) -> Result<()> {
@@ -92,8 +128,15 @@ fn dump(args: DumpArgs) -> Result<()> {
     let dir = log_dir(&args.dir);
     for entry in scan_entries(&dir)? {
         let entry = entry?;
-        for event in entry.events().filter(|event| filter.matches(&event.feed, &event.event)) {
-            match writeln!(out, "{}", line(&event)) {
+        let mut matching = entry.events().filter(|event| filter.matches(&event.feed, &event.event));
+        let lines: Vec<String> = if args.dsse {
+            let envelope = matching.next().map(|_| dsse_envelope(&entry.bytes)).transpose()?;
+            envelope.into_iter().collect()
+        } else {
+            matching.map(|event| line(&event).to_string()).collect()
+        };
+        for line in lines {
+            match writeln!(out, "{line}") {
                 // Whoever reads has seen enough, as `head` does.
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
                 written => written?,
@@ -104,7 +147,7 @@ fn dump(args: DumpArgs) -> Result<()> {
     Ok(())
 }
 
-fn line(recorded: &RecordedEvent) -> Value {
+pub(crate) fn line(recorded: &RecordedEvent) -> Value {
     let event = &recorded.event;
     let data = httt_wire::to_json(&event.r#type, &event.data)
         .unwrap_or_else(|error| json!({ "undecoded": error.to_string(), "hex": hex::encode(&event.data) }));

@@ -7,6 +7,7 @@ mod keep;
 mod log;
 mod models;
 mod pki;
+mod proof;
 
 use std::process::ExitCode;
 

@@ -59,6 +59,7 @@ async fn the_main_job_runs_and_what_it_leaves_can_be_proved_and_repaired() {
     assert_eq!(nodes.len(), 6);
     flipped_bytes_are_named(&nodes);
     dumps_show_what_is_asked(dir.path());
+    events_are_proved_with_the_gateway_as_witness(dir.path());
     nodes_answer_as_before_without_their_index(dir.path(), summary["period"].as_str().expect("period")).await;
 }
 
@@ -122,6 +123,40 @@ fn dumps_show_what_is_asked(dir: &Path) {
     let from_province = lines(&["--origin", "H24"]);
     assert!(!from_province.is_empty() && from_province.len() < all.len());
     assert_eq!(httt(["log", "dump", "/nonexistent"]).code, Some(1));
+}
+
+/// What the ministry published is provable out of its log and out of a province's, under checkpoints that the gateway
+/// cosigned while all of them ran.
+fn events_are_proved_with_the_gateway_as_witness(dir: &Path) {
+    let data = |code: &str| dir.join(code).join("data").display().to_string();
+    let key = |code: &str, kind: &str| {
+        let outcome = httt(["log", "vkey", &data(code)]);
+        let line = outcome.stdout.lines().find_map(|line| line.strip_prefix(kind));
+        line.unwrap_or_else(|| panic!("{outcome:#?}")).trim().to_owned()
+    };
+    let (gateway, ministry) = (key("NDXP", "cosigner"), key("TW", "log"));
+    for code in ["TW", "H24"] {
+        // The first of them: it was there when a witness looked.
+        let dumped = httt(["log", "dump", &data(code), "--type", "httt.directory.v1.MemberEnrolled"]);
+        let event: Value = serde_json::from_str(dumped.stdout.lines().next().expect("an event")).expect("JSON");
+        let file = dir.join(format!("{code}.tlog-proof")).display().to_string();
+        let id = event["id"].as_str().expect("id");
+        assert_eq!(httt(["audit", "prove", &data(code), id, "-o", &file]).code, Some(0), "{code}");
+        let checked = httt(["audit", "check", &file, "--key", &key(code, "log"), "--witness", &gateway, "--json"]);
+        assert_eq!(checked.code, Some(0), "{code}: {checked:#?}");
+        assert_eq!(checked.json()["witnesses"], json!(["httt/NDXP"]));
+        assert_eq!(checked.json()["events"][0]["id"], id);
+    }
+    let dumped = httt(["log", "dump", &data("H24"), "--type", "httt.bulletin.v1.BulletinPublished"]);
+    let event: Value = serde_json::from_str(dumped.stdout.lines().next().expect("an event")).expect("JSON");
+    let file = dir.join("published.tlog-proof").display().to_string();
+    assert_eq!(httt(["audit", "prove", &data("H24"), event["id"].as_str().expect("id"), "-o", &file]).code, Some(0));
+    let check = |origin: &str| httt(["audit", "check", &file, "--key", &key("H24", "log"), "--origin-key", origin]);
+    assert_eq!(check(&ministry).code, Some(0));
+    assert_eq!(check(&gateway).code, Some(1), "the gateway did not say it");
+    // Nobody refused anybody.
+    let refused = httt(["log", "dump", &data("NDXP"), "--type", "httt.directory.v1.CheckpointRefused"]);
+    assert_eq!(refused.stdout, "");
 }
 
 struct Running(Child);

@@ -287,6 +287,7 @@ impl Writer<'_> {
         };
         let text = format!(
             "{keys}{telemetry}[node]\nmember = \"{code}\"\ndata_dir = \"data\"\nsigning_key = \"../pki/{code}/signing.key\"\n{trust}\n\
+             [node.tlog]\nwitness_every_ms = 1000\n\n\
              [tls]\ncertificate = \"../pki/{code}/tls.pem\"\nkey = \"../pki/{code}/tls.key\"\nca = \"../pki/ca.pem\"\n\n\
              [http]\nlisten = \"{http}\"\n\
              tls = {{ certificate = \"../pki/{code}/tls.pem\", key = \"../pki/{code}/tls.key\" }}\n\n\

@@ -134,6 +134,11 @@ impl Exchange for GrpcService {
         let caller = self.caller(&request)?;
         Ok(Response::new(self.service.write_media(&caller, request.into_inner()).await))
     }
+
+    async fn witness(&self, request: Request<wire::WitnessRequest>) -> Result<Response<wire::WitnessResponse>, Status> {
+        self.caller(&request)?;
+        Ok(Response::new(self.service.witness(request.into_inner()).await))
+    }
 }
 
 /// A peer reached by gRPC. Small urgent lanes have a connection of their own, so that no bulk transfer's flow
@@ -237,5 +242,10 @@ impl Peer for GrpcPeer {
     async fn write_media(&self, request: wire::WriteMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
         let mut client = self.bulk.clone();
         self.call(CALL_TIMEOUT, client.write_media(request)).await
+    }
+
+    async fn witness(&self, request: wire::WitnessRequest) -> Result<wire::WitnessResponse, PeerError> {
+        let mut client = self.bulk.clone();
+        self.call(CALL_TIMEOUT, client.witness(request)).await
     }
 }

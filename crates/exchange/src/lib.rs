@@ -1,8 +1,9 @@
 //! The exchange: *"I have this feed up to N, give me what follows."*
 //!
-//! Two pure parts hold every rule of the protocol and do no I/O, so that a seeded simulator can drive them:
+//! Three pure parts hold every rule of the protocol and do no I/O, so that a seeded simulator can drive them:
 //! - [`Copier`], the member's side: from heads, entries and ticks to asks, pushes and stores;
-//! - [`admit`], what either side does with entries that arrive: verify, chain, take the good prefix.
+//! - [`admit`], what either side does with entries that arrive: verify, chain, take the good prefix;
+//! - [`judge`], a witness's rule: a log that was cosigned may only grow.
 //!
 //! Around them thin drivers: [`grpc`] (mutual TLS), [`rest`] (what a province's platform speaks) and [`memory`] (tests).
 //! [`Service`] is the serving side over a log; [`run`] drives a [`Copier`] over a log and a [`Peer`].
@@ -20,6 +21,7 @@ mod refusal;
 pub mod rest;
 mod runner;
 mod service;
+mod witness;
 
 pub use futures_util::future::BoxFuture;
 
@@ -29,6 +31,10 @@ pub use peer::{Media, MediaError, MediaStat, Peer, PeerError};
 pub use refusal::{refusal_from_wire, refusal_to_wire};
 pub use runner::{Link, LinkState, PushesFor, RunnerOptions, SpanOf, run};
 pub use service::{Receipts, Service, SharedDirectory, StoppedFeeds};
+pub use witness::{
+    AddCheckpoint, DEFAULT_WITNESS_EVERY, MAX_ADD_CHECKPOINT_BYTES, MAX_KEPT_REFUSALS, OwnState, Seen, Watched,
+    WitnessRefusal, Witnessing, judge, run_witness,
+};
 
 /// Most bytes of entries asked for, sent or served in one call.
 pub const MAX_CALL_BYTES: usize = 1024 * 1024;

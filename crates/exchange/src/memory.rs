@@ -72,4 +72,9 @@ impl Peer for MemoryPeer {
         self.check()?;
         Ok(self.service.write_media(&self.caller, request).await)
     }
+
+    async fn witness(&self, request: wire::WitnessRequest) -> Result<wire::WitnessResponse, PeerError> {
+        self.check()?;
+        Ok(self.service.witness(request).await)
+    }
 }

@@ -54,6 +54,14 @@ pub trait Peer: Send + Sync + 'static {
         &self,
         request: wire::WriteMediaRequest,
     ) -> impl Future<Output = Result<wire::StatMediaResponse, PeerError>> + Send;
+    /// See `Exchange.Witness`. A driver that cannot carry it leaves this as it is.
+    fn witness(
+        &self,
+        _request: wire::WitnessRequest,
+    ) -> impl Future<Output = Result<wire::WitnessResponse, PeerError>> + Send {
+        let peer = self.name().to_owned();
+        async move { Err(PeerError::Answer { peer, cause: "this way carries no witnessing".into() }) }
+    }
 }
 
 /// How much of a media file is held.

@@ -9,6 +9,7 @@
 //! | `GET /exchange/v1/media/{sha256}/state` | | `StatMediaResponse` |
 //! | `GET /exchange/v1/media/{sha256}?offset=N&max_bytes=N` | | `ReadMediaResponse` |
 //! | `PATCH /exchange/v1/media/{sha256}?size=N&offset=N` | the bytes | `StatMediaResponse` |
+//! | `POST /exchange/v1/witness` | `WitnessRequest` | `WitnessResponse` |
 //!
 //! Bodies are protobuf (`application/x-protobuf`); sealed bytes travel untouched inside them. The audience `*` is
 //! written `all` in addresses. Every call but the first bears `Authorization: Bearer TOKEN`.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::admit::Admission;
 use crate::evidence::{Evidence, derived_id};
 use crate::refusal::{not_found, refusal_to_wire, unavailable};
-use crate::{MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media, MediaError, admit};
+use crate::{MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media, MediaError, Witnessing, admit};
 
 /// Batches of a push that are verified where they arrive; more go to a thread of their own.
 const VERIFIED_INLINE: usize = 16;
@@ -134,6 +134,7 @@ pub struct Service {
     receipts: Receipts,
     stopped: StoppedFeeds,
     closing: watch::Receiver<bool>,
+    witness: Arc<Witnessing>,
 }
 
 impl Service {
@@ -146,7 +147,20 @@ impl Service {
         stopped: StoppedFeeds,
         closing: watch::Receiver<bool>,
     ) -> Self {
-        Self { log, directory, media, receipts, stopped, closing }
+        let witness = Arc::new(Witnessing::new(log.clone(), directory.clone()));
+        Self { log, directory, media, receipts, stopped, closing, witness }
+    }
+
+    /// Shares the witness with the rest of the node.
+    #[must_use]
+    pub fn with_witness(mut self, witness: Arc<Witnessing>) -> Self {
+        self.witness = witness;
+        self
+    }
+
+    /// Witnessing, in both directions.
+    pub async fn witness(&self, request: wire::WitnessRequest) -> wire::WitnessResponse {
+        self.witness.answer(request).await
     }
 
     /// Heads that changed at or after `request.after` and that `caller` may read; waits for one if asked to.

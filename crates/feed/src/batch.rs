@@ -137,9 +137,14 @@ impl UnverifiedBatch {
         &self.batch
     }
 
+    /// Whether `key` signed it. Whether that key may speak for the origin is the directory's to say.
+    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
+        key.verifies(&pre_authentication_encoding(&self.body), &self.signature)
+    }
+
     /// Checks the signature against one key. Whether that key may speak for the origin is the directory's to say.
     pub(crate) fn verify_with(self, key: &PublicKey) -> Result<VerifiedBatch, Refusal> {
-        if !key.verifies(&pre_authentication_encoding(&self.body), &self.signature) {
+        if !self.is_signed_by(key) {
             return Err(Refusal::BadSignature { feed: self.feed, sequence: self.batch.sequence });
         }
         Ok(VerifiedBatch {

@@ -18,6 +18,7 @@
 mod batch;
 mod chain;
 mod directory;
+mod dsse;
 mod identity;
 mod key;
 mod refusal;
@@ -28,6 +29,7 @@ pub use batch::{
 };
 pub use chain::{Link, follow};
 pub use directory::{Directory, Member, MemberKind};
+pub use dsse::dsse_envelope;
 pub use identity::{AgencyCode, Audience, Digest, FeedId, Head, InvalidAgencyCode, InvalidFeedId, Lane};
 pub use key::{Algorithm, Fingerprint, KeyError, KeyId, PublicKey, SigningKey};
 pub use refusal::Refusal;

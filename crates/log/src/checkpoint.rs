@@ -11,28 +11,17 @@
 use std::io;
 use std::path::Path;
 
-use httt_feed::{AgencyCode, Algorithm, Digest, PublicKey, Sealer};
-use signed_note::{Note, NoteError, Signature, VerificationError, Verifier, Verifiers};
+use httt_feed::{AgencyCode, Digest, PublicKey, Sealer};
+use signed_note::{Note, Signature};
 use tlog_tiles::{Checkpoint, Hash};
 
 use crate::files::{self, Files};
+use crate::tlog::{KeyPurpose, SignedCheckpoint, VerifierKey, node_name};
 
 /// File name in the log's folder.
 pub(crate) const CHECKPOINT_FILE: &str = "checkpoint";
 /// Largest checkpoint read: a few signature lines of cosigners fit many times over.
 pub(crate) const MAX_CHECKPOINT_BYTES: u64 = 64 * 1024;
-/// Signature type of Ed25519 in a signed note's key.
-const NOTE_ED25519: u8 = 1;
-
-/// Origin line and key name of a node's checkpoints.
-pub(crate) fn origin_line(origin: &AgencyCode) -> String {
-    format!("httt/{origin}")
-}
-
-fn key_id(name: &str, key: &PublicKey) -> u32 {
-    let encoded: Vec<u8> = [&[NOTE_ED25519], key.value()].concat();
-    signed_note::key_id(name, &encoded)
-}
 
 /// A statement about the first `size` entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,45 +32,14 @@ pub(crate) struct Statement {
 
 /// Signs a statement.
 pub(crate) fn sign(statement: Statement, sealer: &Sealer) -> Result<String, String> {
-    let name = origin_line(sealer.origin());
+    let key = VerifierKey::log(sealer.origin(), sealer.key().public()).ok_or("the key is no Ed25519 key")?;
+    let name = key.name().to_owned();
     let checkpoint =
         Checkpoint::new(&name, statement.size, Hash(statement.root.0), "").map_err(|error| error.to_string())?;
     let text = checkpoint.to_bytes();
-    let signature = Signature::new(name.clone(), key_id(&name, sealer.key().public()), sealer.key().sign(&text))
-        .map_err(|error| error.to_string())?;
+    let signature = Signature::new(name, key.id(), sealer.key().sign(&text)).map_err(|error| error.to_string())?;
     let note = Note::new(&text, &[signature]).map_err(|error| error.to_string())?;
     String::from_utf8(note.to_bytes()).map_err(|error| error.to_string())
-}
-
-/// Verifies notes by one of our keys.
-struct OwnKey<'a> {
-    name: String,
-    id: u32,
-    key: &'a PublicKey,
-}
-
-impl Verifier for OwnKey<'_> {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn key_id(&self) -> u32 {
-        self.id
-    }
-
-    fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.key.verifies(message, signature)
-    }
-}
-
-impl Verifiers for OwnKey<'_> {
-    fn verifier(&self, name: &str, id: u32) -> Result<&dyn Verifier, VerificationError> {
-        if name == self.name && id == self.id {
-            Ok(self)
-        } else {
-            Err(VerificationError::UnknownKey { name: name.to_owned(), id })
-        }
-    }
 }
 
 /// What a checkpoint file says, and who signed it.
@@ -97,24 +55,18 @@ pub(crate) struct Parsed {
 /// Reads a checkpoint. A signature that names one of `keys` and does not verify is an error; one by other keys only
 /// leaves `signed` false (the node's key may have been changed since).
 pub(crate) fn parse(text: &str, origin: Option<&AgencyCode>, keys: &[PublicKey]) -> Result<Parsed, String> {
-    let note = Note::from_bytes(text.as_bytes()).map_err(|error| error.to_string())?;
-    let checkpoint = Checkpoint::from_bytes(note.text()).map_err(|error| error.to_string())?;
+    let checkpoint = SignedCheckpoint::parse(text).map_err(|error| error.to_string())?;
     if let Some(origin) = origin
-        && checkpoint.origin() != origin_line(origin)
+        && checkpoint.origin() != node_name(origin)
     {
-        return Err(format!("it is of {}, not of {}", checkpoint.origin(), origin_line(origin)));
+        return Err(format!("it is of {}, not of {}", checkpoint.origin(), node_name(origin)));
     }
-    let name = checkpoint.origin().to_owned();
-    let mut signed = false;
-    for key in keys.iter().filter(|key| key.algorithm() == Algorithm::Ed25519) {
-        match note.verify(&OwnKey { name: name.clone(), id: key_id(&name, key), key }) {
-            Ok(_) => signed = true,
-            Err(NoteError::UnverifiedNote) => {}
-            Err(error) => return Err(error.to_string()),
-        }
-    }
-    let statement = Statement { size: checkpoint.size(), root: Digest(checkpoint.hash().0) };
-    Ok(Parsed { statement, origin: name, signed })
+    let name = checkpoint.origin();
+    let keys: Vec<_> =
+        keys.iter().filter_map(|key| VerifierKey::new(name.to_owned(), KeyPurpose::Log, key.clone()).ok()).collect();
+    let signed = !checkpoint.signers(&keys).map_err(|error| error.to_string())?.is_empty();
+    let statement = Statement { size: checkpoint.size(), root: checkpoint.root() };
+    Ok(Parsed { statement, origin: name.to_owned(), signed })
 }
 
 /// Reads the file, if there is one.
@@ -177,11 +129,8 @@ mod tests {
     fn the_note_crate_verifies_it_with_a_standard_key() {
         let sealer = sealer(1);
         let text = sign(Statement { size: 7, root: Digest([3; 32]) }, &sealer).expect("sign");
-        let (name, key) = (origin_line(sealer.origin()), sealer.key().public());
-        use base64::Engine as _;
-        let encoded = base64::prelude::BASE64_STANDARD.encode([&[NOTE_ED25519], key.value()].concat());
-        let verifier = signed_note::StandardVerifier::new(&format!("{name}+{:08x}+{encoded}", key_id(&name, key)))
-            .expect("verifier key");
+        let key = VerifierKey::log(sealer.origin(), sealer.key().public()).expect("key");
+        let verifier = signed_note::StandardVerifier::new(&key.to_string()).expect("verifier key");
         let list = signed_note::VerifierList::new(vec![Box::new(verifier)]);
         let (good, other) = Note::from_bytes(text.as_bytes()).expect("note").verify(&list).expect("verifies");
         assert_eq!((good.len(), other.len()), (1, 0));

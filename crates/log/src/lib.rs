@@ -41,6 +41,7 @@
 //! DIR/checkpoint         signed note: so many entries, this root
 //! DIR/archive            where chunks are that were archived; each left a stub, chunks/00000003.archived
 //! DIR/chunks.damaged-N/  what repair replaced
+//! DIR/checkpoint.cosigned  the latest that a witness cosigned; may be missing
 //!
 //! chunk    header, group, group, …, zeros or nothing
 //! header   0        8        12      28      32              40          48       60      64
@@ -87,7 +88,7 @@
 //!
 //! # Scope
 //!
-//! In scope: storing, ordering, finding, proving. Out of scope: what events mean; verifying other origins' batches
+//! In scope: storing, ordering, finding, proving ([`tlog`]: tiles and proofs for other people's software). Out of scope: what events mean; verifying other origins' batches
 //! ([`httt_feed::Directory`] does, the type [`httt_feed::VerifiedBatch`] says that it was done); carrying them; deleting
 //! anything. Unix only: it needs positioned reads and folder fsync.
 
@@ -117,6 +118,7 @@ mod scan;
 mod shared;
 mod subscribe;
 mod tail;
+pub mod tlog;
 mod transaction;
 mod vet;
 mod writer;

@@ -132,6 +132,10 @@ impl Log {
         Ok((Self { shared, requests, length }, opened.report))
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Commits a transaction, all of it or nothing. When this returns, it is on disk. If the future is dropped before,
     /// the transaction may or may not be committed; committing it again with the same event ids is safe.
     ///

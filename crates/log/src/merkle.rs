@@ -8,6 +8,7 @@ use ring::digest::{Context, SHA256};
 use tlog_tiles::{Error, Hash, HashReader, node_hash, split_stored_hash_index};
 
 use crate::index::Index;
+use crate::shared::Shared;
 
 /// Height of a tile: stored nodes are this many levels apart.
 pub(crate) const TILE_HEIGHT: u32 = 8;
@@ -80,6 +81,13 @@ impl CompactRange {
         let size = u64::from_be_bytes(*size);
         let nodes: Vec<_> = nodes.chunks(32).map(Digest::from_slice).collect::<Option<_>>()?;
         (nodes.len() == size.count_ones() as usize).then_some(Self { size, nodes })
+    }
+}
+
+impl Shared {
+    /// The tree over the durable entries: the one way to its nodes.
+    pub(crate) fn tree(&self) -> IndexedTree<'_> {
+        IndexedTree(&self.index)
     }
 }
 

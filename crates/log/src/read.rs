@@ -7,7 +7,6 @@ use crate::ReadError;
 use crate::entry::{Direction, Entry, EventPage, EventPosition, Filter, RecordedEvent, SealedEntry};
 use crate::filter::RowFilter;
 use crate::index::row::EntryRow;
-use crate::merkle::IndexedTree;
 use crate::shared::Shared;
 
 /// Index rows fetched at a time.
@@ -315,11 +314,6 @@ impl Shared {
             return Err(ReadError::BeyondEnd { size, entries });
         }
         self.tree().root(size).map_err(|error| ReadError::Index(error.to_string()))
-    }
-
-    /// The Merkle tree over the entries.
-    pub(crate) fn tree(&self) -> IndexedTree<'_> {
-        IndexedTree(&self.index)
     }
 }
 

@@ -188,6 +188,8 @@ pub fn routes<S: ModelSet>(desk: &Desk<S>, own: Router) -> Router {
         .route("/api/v1/link", get(link::<S>))
         .route("/api/v1/members", get(members::<S>))
         .route("/api/v1/models", get(models::<S>))
+        .route("/api/v1/witness", get(crate::tlog::witness::<S>))
+        .route("/api/v1/witness/forget", post(crate::tlog::forget::<S>))
         .route("/api/v1/models/compare", post(compare::<S>))
         .route("/api/v1/models/rebuild", post(rebuild::<S>))
         .with_state(desk.clone())
@@ -196,7 +198,7 @@ pub fn routes<S: ModelSet>(desk: &Desk<S>, own: Router) -> Router {
     // Read before anybody is known, so it is short.
     let short = DefaultBodyLimit::max(MAX_CREDENTIALS_BYTES);
     let open = Router::new().route("/api/v1/session", post(log_in::<S>).layer(short)).with_state(desk.clone());
-    protected.merge(open)
+    protected.merge(open).merge(crate::tlog::routes(&desk.node, &desk.accounts))
 }
 
 /// Serves `routes` with what every service has around them; returns where it listens.

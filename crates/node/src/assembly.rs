@@ -9,7 +9,7 @@ use httt_log::{CommitError, Log, NewEvent, OpenError, Options, SystemClock, Tran
 use httt_wire::directory::LogOpened;
 use serde::Deserialize;
 
-use httt_exchange::{SharedDirectory, StoppedFeeds};
+use httt_exchange::{SharedDirectory, StoppedFeeds, Witnessing};
 
 use crate::config::ConfigPath;
 use crate::http::Readiness;
@@ -17,6 +17,7 @@ use crate::media::{MediaStore, MediaStoreError};
 use crate::models::{DEFAULT_SNAPSHOT_ENTRIES, SnapshotOptions};
 use crate::service::STOP_DEADLINE;
 use crate::shutdown::Shutdown;
+use crate::tlog::TlogConfig;
 
 /// How often the log is asked whether it still writes.
 const HEALTH_LOOK: Duration = Duration::from_millis(500);
@@ -24,6 +25,8 @@ const HEALTH_LOOK: Duration = Duration::from_millis(500);
 const MAX_CHUNK_MIB: u64 = 4_096;
 /// Largest media file a node keeps: an hour of good audio, some minutes of video.
 const DEFAULT_MAX_MEDIA_BYTES: u64 = 256 * 1024 * 1024;
+/// Shortest time between two rounds of witnessing, ms.
+const MIN_WITNESS_EVERY_MS: u64 = 1_000;
 /// Largest signing key file.
 const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
 
@@ -55,6 +58,9 @@ pub struct NodeConfig {
     /// Read models are stored after so many entries, and at every stop; 0: never.
     #[serde(default = "default_snapshot_entries")]
     pub snapshot_entries: u64,
+    /// What outsiders see of the log.
+    #[serde(default)]
+    pub tlog: TlogConfig,
 }
 
 fn default_chunk_mib() -> u64 {
@@ -129,6 +135,10 @@ pub struct Node {
     pub fingerprint: Fingerprint,
     /// Where its read models are stored, if they are.
     pub snapshots: Option<SnapshotOptions>,
+    /// Cosigns other nodes' checkpoints, and gathers cosignatures of its own.
+    pub witness: Arc<Witnessing>,
+    /// Whether entries for everybody are given out without log-in; see [`TlogConfig::public_entries`].
+    pub public_entries: bool,
 }
 
 impl Node {
@@ -153,6 +163,9 @@ impl Node {
         };
         if !(1..=MAX_CHUNK_MIB).contains(&config.chunk_mib) {
             return Err(wrong("chunk_mib", "1 to 4096"));
+        }
+        if config.tlog.witness_every_ms < MIN_WITNESS_EVERY_MS {
+            return Err(wrong("tlog.witness_every_ms", "1000 at least"));
         }
         let options = Options {
             chunk_bytes: config.chunk_mib * 1024 * 1024,
@@ -185,6 +198,8 @@ impl Node {
         let media = Arc::new(MediaStore::open(config.data_dir.join("media"), config.max_media_bytes)?);
         let snapshots = (config.snapshot_entries > 0)
             .then(|| SnapshotOptions { dir: config.data_dir.join("models"), every: config.snapshot_entries });
+        let every = Duration::from_millis(config.tlog.witness_every_ms);
+        let witness = Arc::new(Witnessing::new(log.clone(), directory.clone()).every(every));
         Ok(Self {
             code,
             log,
@@ -193,6 +208,8 @@ impl Node {
             media,
             fingerprint: public.fingerprint(),
             snapshots,
+            witness,
+            public_entries: config.tlog.public_entries,
         })
     }
 

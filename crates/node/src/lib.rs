@@ -19,6 +19,7 @@
 //! | [`upstream`] | the way up: peer, copier, media |
 //! | [`desk`] | people's commands: who may, what is appended, how a refusal reads |
 //! | [`api`] | what every node answers over HTTP |
+//! | [`tlog`] | the log as others check it: tiles, checkpoints, witnessing |
 //! | [`clock`] | the time as a parameter |
 //!
 //! Time comes in through [`clock::Clock`] wherever a rule depends on it. Timeouts of sockets use tokio's clock.
@@ -38,6 +39,7 @@ pub mod program;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tlog;
 pub mod tls;
 pub mod traffic;
 pub mod upstream;

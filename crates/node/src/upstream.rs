@@ -117,6 +117,9 @@ impl Peer for AnyPeer {
     async fn write_media(&self, request: wire::WriteMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
         either!(self, peer => peer.write_media(request).await)
     }
+    async fn witness(&self, request: wire::WitnessRequest) -> Result<wire::WitnessResponse, PeerError> {
+        either!(self, peer => peer.witness(request).await)
+    }
 }
 
 /// The way up of a running node.
@@ -184,7 +187,9 @@ impl Upstream {
             span_of: Arc::new(append_span),
             stopped: node.stopped.clone(),
         };
-        httt_exchange::run(node.log, node.directory, self.peer, self.link, options, stop).await;
+        let witness = httt_exchange::run_witness(node.witness, Arc::clone(&self.peer), stop.clone());
+        let copying = httt_exchange::run(node.log, node.directory, self.peer, self.link, options, stop);
+        tokio::join!(copying, witness);
     }
 
     /// Fetches a media file unless it is held, continuing where an earlier try broke off.

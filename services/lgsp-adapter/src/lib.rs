@@ -62,14 +62,15 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
     let link = upstream.clone();
 
     let media = Arc::new(ThroughMedia::new(node.media.clone(), upstream.clone()));
-    let service = Arc::new(Service::new(
+    let service = Service::new(
         node.log.clone(),
         node.directory.clone(),
         media,
         Receipts::None,
         node.stopped.clone(),
         shutdown.watch(),
-    ));
+    );
+    let service = Arc::new(service.with_witness(Arc::clone(&node.witness)));
     models.read(|models| models.forks.feeds()).into_iter().for_each(|feed| node.stopped.stop(feed));
 
     // What members sealed goes up; this node itself says nothing to others.

@@ -54,14 +54,15 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
     let readiness = Readiness::new();
     node.report_to(&readiness, &shutdown);
     let models = Models::<CarrierModels>::start(&node, &shutdown).await?;
-    let service = Arc::new(Service::new(
+    let service = Service::new(
         node.log.clone(),
         node.directory.clone(),
         node.media.clone(),
         Receipts::Issue,
         node.stopped.clone(),
         shutdown.watch(),
-    ));
+    );
+    let service = Arc::new(service.with_witness(Arc::clone(&node.witness)));
     models.read(|models| models.forks.feeds()).into_iter().for_each(|feed| node.stopped.stop(feed));
 
     let listener = http::bind(config.exchange.listen).await?;

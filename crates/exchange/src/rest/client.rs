@@ -178,4 +178,9 @@ impl Peer for RestPeer {
         let path = format!("/exchange/v1/media/{sha256}?size={}&offset={}", request.size, request.offset);
         self.call(&self.bulk, Method::PATCH, &path, request.data, CALL_TIMEOUT).await
     }
+
+    async fn witness(&self, request: wire::WitnessRequest) -> Result<wire::WitnessResponse, PeerError> {
+        let body = request.encode_to_vec().into();
+        self.call(&self.bulk, Method::POST, "/exchange/v1/witness", body, CALL_TIMEOUT).await
+    }
 }

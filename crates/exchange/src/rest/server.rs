@@ -92,6 +92,7 @@ pub fn router(service: Arc<Service>, clients: Arc<OAuthClients>) -> Router {
         .route("/exchange/v1/feeds/{origin}/{audience}/{lane}", get(read).post(push))
         .route("/exchange/v1/media/{sha256}", get(read_media).patch(write_media))
         .route("/exchange/v1/media/{sha256}/state", get(stat_media))
+        .route("/exchange/v1/witness", post(witness))
         .layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES))
         .with_state(Platform { service, clients })
 }
@@ -278,6 +279,13 @@ async fn write_media(
             protobuf(&platform.service.write_media(&caller, request).await)
         }
         Err(wrong) => wrong.into_response(),
+    }
+}
+
+async fn witness(State(platform): State<Platform>, Caller(_): Caller, body: Bytes) -> Response {
+    match wire::WitnessRequest::decode(body) {
+        Ok(request) => protobuf(&platform.service.witness(request).await),
+        Err(_) => BadRequest("the body is no WitnessRequest").into_response(),
     }
 }
 

@@ -9,6 +9,7 @@ use httt_node::assembly::{Node, NodeConfig, Trust};
 use httt_node::config::{ConfigPath, TlsConfig};
 use httt_node::exchange::{Receipts, Service, grpc};
 use httt_node::shutdown::Shutdown;
+use httt_node::tlog::TlogConfig;
 use httt_node::{tls, upstream};
 use serde_json::{Value, json};
 
@@ -37,6 +38,7 @@ async fn gateway(world: &World, shutdown: &Shutdown) -> Node {
         chunk_mib: 1,
         index_cache_mib: 1,
         checkpoint_ms: 1_000,
+        tlog: TlogConfig::default(),
         max_media_bytes: 1_000_000,
         snapshot_entries: 0,
     };
