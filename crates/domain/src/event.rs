@@ -38,3 +38,28 @@ impl DomainEvent {
         self
     }
 }
+
+/// Whether `kind` is the full name of `M`, without making that name: models ask it of every event, many times.
+pub(crate) fn is_kind<M: Name>(kind: &str) -> bool {
+    let package = kind.strip_suffix(M::NAME).and_then(|rest| rest.strip_suffix('.'));
+    package == Some(M::PACKAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use httt_wire::bulletin::{BulletinPublished, BulletinWithdrawn};
+
+    use super::*;
+
+    #[test]
+    fn a_kind_is_the_full_name_and_nothing_else() {
+        assert!(is_kind::<BulletinPublished>(&BulletinPublished::full_name()));
+        for other in
+            ["BulletinPublished", ".BulletinPublished", "httt.bulletin.v1.", "httt.bulletin.v2.BulletinPublished", ""]
+        {
+            assert!(!is_kind::<BulletinPublished>(other), "{other}");
+        }
+        assert!(!is_kind::<BulletinWithdrawn>(&BulletinPublished::full_name()));
+        assert!(!is_kind::<BulletinPublished>(&format!("x{}", BulletinPublished::full_name())));
+    }
+}

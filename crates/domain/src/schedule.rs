@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use httt_wire::bulletin::BulletinScheduled;
-use httt_wire::{Message, Name, cluster as wire};
+use httt_wire::{Message, cluster as wire};
 use serde::{Deserialize, Serialize};
 use time::macros::format_description;
 use time::{Date, Duration, Time};
@@ -14,7 +14,7 @@ use time::{Date, Duration, Time};
 use crate::accounts::{Action, Actor};
 use crate::area::Areas;
 use crate::bulletin::{MAX_NAME, Priority, bad_id, is_id};
-use crate::event::{DomainEvent, Lane, MAX_EVENT_BYTES};
+use crate::event::{DomainEvent, Lane, MAX_EVENT_BYTES, is_kind};
 use crate::refusal::{Field, Refusal, Refusals, check_text, quote};
 
 /// Most bulletins in a schedule.
@@ -181,11 +181,11 @@ impl ScheduleEvent {
 
     /// Reads an event of a schedule's own stream back; none for others and for undecodable bytes.
     pub fn decode(kind: &str, data: &[u8]) -> Option<Self> {
-        if kind == wire::ScheduleSet::full_name() {
+        if is_kind::<wire::ScheduleSet>(kind) {
             wire::ScheduleSet::decode(data).ok().map(Self::Set)
-        } else if kind == wire::ScheduleCancelled::full_name() {
+        } else if is_kind::<wire::ScheduleCancelled>(kind) {
             wire::ScheduleCancelled::decode(data).ok().map(Self::Cancelled)
-        } else if kind == wire::ScheduleAnswered::full_name() {
+        } else if is_kind::<wire::ScheduleAnswered>(kind) {
             wire::ScheduleAnswered::decode(data).ok().map(Self::Answered)
         } else {
             None

@@ -25,6 +25,9 @@ pub struct FeedTraffic {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Traffic {
     feeds: BTreeMap<String, FeedTraffic>,
+    /// The feed of the fact before and its name: events of one feed come together. No part of the state.
+    #[serde(skip)]
+    last: Option<(FeedId, String)>,
 }
 
 impl Traffic {
@@ -40,13 +43,22 @@ impl Model for Traffic {
 
 impl ReadModel for Traffic {
     fn apply(&mut self, fact: &Fact<'_>) {
-        let Some(feed) = feed_of(fact) else { return };
-        let traffic = self.feeds.entry(feed.to_string()).or_default();
+        if !self.last.as_ref().is_some_and(|(feed, _)| is_of(fact, feed)) {
+            let Some(feed) = feed_of(fact) else { return };
+            let name = feed.to_string();
+            self.feeds.entry(name.clone()).or_default();
+            self.last = Some((feed, name));
+        }
+        let Some(traffic) = self.last.as_ref().and_then(|(_, name)| self.feeds.get_mut(name)) else { return };
         traffic.sequence = fact.sequence;
         traffic.events += 1;
         traffic.bytes += fact.data.len() as u64;
         traffic.latest_ms = traffic.latest_ms.max(fact.occurred_at_ms);
     }
+}
+
+fn is_of(fact: &Fact<'_>, feed: &FeedId) -> bool {
+    feed.origin.as_str() == fact.origin && feed.audience.as_str() == fact.audience && feed.lane.to_wire() == fact.lane
 }
 
 fn feed_of(fact: &Fact<'_>) -> Option<FeedId> {

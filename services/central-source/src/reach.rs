@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use httt_domain::area::Areas;
 use httt_domain::models::{Fact, Model, ReadModel};
 use httt_feed::Lane;
+use httt_wire::Message;
 use httt_wire::bulletin::{BulletinOffered, BulletinScheduled};
 use httt_wire::cluster::{ClusterStatusChanged, ClustersRegistered};
 use httt_wire::directory::MemberEnrolled;
 use httt_wire::report::{ReportFiled, SummarySubmitted};
-use httt_wire::{Message, Name};
 use serde::{Deserialize, Serialize};
 
 use crate::scope::areas;
@@ -84,7 +84,7 @@ impl Reach {
             let said = registered.clusters.len();
             registered.clusters.retain(|cluster| covers(&cluster.commune));
             Admitted::kept(said, registered.clusters.len(), &registered)
-        } else if fact.kind == ClusterStatusChanged::full_name() {
+        } else if fact.is::<ClusterStatusChanged>() {
             // Clusters left out at their registration have no status that could change.
             Admitted::if_(area.is_some())
         } else {
@@ -109,6 +109,8 @@ impl Admitted {
 
 #[cfg(test)]
 mod tests {
+    use httt_wire::Name;
+
     use super::*;
 
     fn fact<'a>(origin: &'a str, lane: Lane, kind: &'a str, data: &'a [u8]) -> Fact<'a> {

@@ -4,7 +4,7 @@ use httt_wire::bulletin as wire;
 use httt_wire::{Message, Name};
 
 use super::{BULLETIN_STREAM, DRAFT_STREAM};
-use crate::event::{DomainEvent, Lane};
+use crate::event::{DomainEvent, Lane, is_kind};
 
 /// What happened to a draft, or to the bulletin made of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,9 +58,9 @@ impl DraftEvent {
         match lane {
             Lane::Local => decode_draft(kind, data),
             Lane::Emergency | Lane::Content => {
-                if kind == wire::BulletinPublished::full_name() {
+                if is_kind::<wire::BulletinPublished>(kind) {
                     wire::BulletinPublished::decode(data).ok().map(|event| Self::BulletinPublished(lane, event))
-                } else if kind == wire::BulletinWithdrawn::full_name() {
+                } else if is_kind::<wire::BulletinWithdrawn>(kind) {
                     wire::BulletinWithdrawn::decode(data).ok().map(|event| Self::BulletinWithdrawn(lane, event))
                 } else {
                     None
@@ -98,7 +98,7 @@ impl DraftEvent {
 
 fn decode_draft(kind: &str, data: &[u8]) -> Option<DraftEvent> {
     fn is<M: Message + Name + Default>(kind: &str, data: &[u8]) -> Option<M> {
-        (kind == M::full_name()).then(|| M::decode(data).ok()).flatten()
+        is_kind::<M>(kind).then(|| M::decode(data).ok()).flatten()
     }
     None.or_else(|| is(kind, data).map(DraftEvent::Created))
         .or_else(|| is(kind, data).map(DraftEvent::Edited))

@@ -165,7 +165,8 @@ impl Node {
         // Status of a cluster that was never registered says nothing: register and status share a feed.
         let Some(cluster) = self.register.get(ordinal) else { return };
         let held = self.status.entry(ordinal).or_default();
-        let totals = self.totals.entry(cluster.commune.clone()).or_default();
+        // Registering made the row.
+        let Some(totals) = self.totals.get_mut(&cluster.commune) else { return };
         totals.count(held.0, |count| *count = count.saturating_sub(1));
         totals.count(status, |count| *count += 1);
         *held = (status, at_ms);

@@ -24,7 +24,7 @@ pub use playback::{BulletinPlayback, PLAYBACK_STREAM, PlayCount, Playback};
 pub use reports::{Filed, Reports, Submitted};
 pub use schedules::{ScheduleView, Schedules};
 
-use crate::event::Lane;
+use crate::event::{Lane, is_kind};
 
 /// One event as the log holds it, with what its envelope and batch say.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +54,7 @@ pub struct Fact<'a> {
 impl<'a> Fact<'a> {
     /// Whether the message is an `M`.
     pub fn is<M: Name>(&self) -> bool {
-        self.kind == M::full_name()
+        is_kind::<M>(self.kind)
     }
 
     /// The message, if it is an `M`.
