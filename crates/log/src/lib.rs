@@ -107,6 +107,10 @@ mod transaction;
 mod vet;
 mod writer;
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod inner;
+
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
