@@ -17,7 +17,13 @@ pub(crate) struct Machine {
     file_system: String,
     fdatasync_p50_us: f64,
     fdatasync_p99_us: f64,
+    /// Mean number of processes that wanted to run in the last minute, before the bench began.
+    load: f64,
 }
+
+/// A load for each core beyond which others compete for processors and disk. Ratios between single syncing clients
+/// were seen ten times off then.
+const BUSY: f64 = 0.5;
 
 impl Machine {
     /// Looks, and measures `syncs` syncs of a growing file in `dir`.
@@ -35,9 +41,16 @@ impl Machine {
         let memory = field("/proc/meminfo", "MemTotal").unwrap_or_default();
         let kib: u64 = memory.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or_default();
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or_default();
         let (fdatasync_p50_us, fdatasync_p99_us) = fdatasync(dir, syncs)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self { cpu, cores, memory_mib: kib / 1024, kernel, file_system, fdatasync_p50_us, fdatasync_p99_us })
+        Ok(Self { cpu, cores, memory_mib: kib / 1024, kernel, file_system, fdatasync_p50_us, fdatasync_p99_us, load })
+    }
+
+    /// Whether others were at work when the bench began.
+    fn busy(&self) -> bool {
+        self.load > BUSY * self.cores as f64
     }
 
     pub(crate) fn to_json(&self) -> Value {
@@ -47,20 +60,24 @@ impl Machine {
             "memory_mib": self.memory_mib,
             "kernel": self.kernel,
             "file_system": self.file_system,
+            "load": self.load,
+            "busy": self.busy(),
             "fdatasync_us": { "p50": self.fdatasync_p50_us, "p99": self.fdatasync_p99_us },
         })
     }
 
     pub(crate) fn to_text(&self) -> String {
         format!(
-            "{}, {} cores, {} MiB, Linux {}, {}; fdatasync p50 {:.0} µs, p99 {:.0} µs\n",
+            "{}, {} cores, {} MiB, Linux {}, {}; fdatasync p50 {:.0} µs, p99 {:.0} µs; load {:.2}\n{}",
             self.cpu,
             self.cores,
             self.memory_mib,
             self.kernel,
             self.file_system,
             self.fdatasync_p50_us,
-            self.fdatasync_p99_us
+            self.fdatasync_p99_us,
+            self.load,
+            if self.busy() { "NOT ALONE ON THIS MACHINE: these figures and ratios say little\n" } else { "" },
         )
     }
 }

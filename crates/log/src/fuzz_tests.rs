@@ -135,7 +135,7 @@ proptest! {
     fn fuzz_a_group_inside_an_entry_is_data(lead in 0_usize..50, torn in 1_usize..100) {
         let inner = groups(&[vec![1; 30], vec![2; 30]]);
         let entry = [&vec![7; lead][..], &inner].concat();
-        let good = groups(&[entry.clone()]);
+        let good = groups(std::slice::from_ref(&entry));
         prop_assert_eq!(scanned(&good), (vec![entry], true));
         let (found, _) = scanned(&good[..good.len() - torn]);
         prop_assert!(found.is_empty());

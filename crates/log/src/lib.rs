@@ -123,6 +123,10 @@ mod transaction;
 mod vet;
 mod writer;
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod inner;
+
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]

@@ -333,8 +333,15 @@ impl Index {
 
     /// The row of one entry; `None`: there is no such entry.
     pub(crate) fn row(&self, position: u64) -> Result<Option<EntryRow>, IndexError> {
-        if position >= self.end() {
-            return Ok(None);
+        {
+            let state = self.inner.state();
+            if position >= state.recent.end() {
+                return Ok(None);
+            }
+            let in_memory = state.in_memory().find_map(|part| part.rows(position, position + 1).first());
+            if let Some(row) = in_memory {
+                return Ok(Some(*row));
+            }
         }
         Ok(self.rows(position, 1)?.pop())
     }
