@@ -55,7 +55,7 @@ fn a_quick_run_measures_everything() {
 
     let read = rows(&report, "read");
     let ways: Vec<_> = read.iter().filter_map(|row| row["way"].as_str()).collect();
-    assert_eq!(ways, ["plain files", "entries", "events", "folded", "scan", "verified"]);
+    assert_eq!(ways, ["plain files", "sealed", "entries", "events", "folded", "scan", "verified"]);
     for row in read {
         spread(&row["events_per_s"], "read");
         spread(&row["ratio_to_plain_read"], "read");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use httt_feed::{AgencyCode, Digest, FeedId, Head, Sealer};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::clock::{Clock, SystemClock};
@@ -15,7 +15,7 @@ use crate::files::{Files, SystemFiles};
 use crate::open::{self, OpenReport};
 use crate::shared::Shared;
 use crate::subscribe::Subscription;
-use crate::writer::{MAX_QUEUED, Request, Writer, WriterParts};
+use crate::writer::{MAX_QUEUED, MAX_QUEUED_BYTES, Request, Writer, WriterParts};
 use crate::{CommitError, Committed, OpenError, ReadError, Transaction};
 
 /// How a log is opened.
@@ -61,6 +61,7 @@ pub struct Log {
     shared: Arc<Shared>,
     requests: mpsc::Sender<Request>,
     length: watch::Receiver<u64>,
+    room: Arc<Semaphore>,
 }
 
 impl Log {
@@ -92,9 +93,10 @@ impl Log {
         let shared = opened.shared;
         let (sender, length) = watch::channel(shared.length());
         let (requests, queue) = mpsc::channel(MAX_QUEUED);
+        let room = Arc::new(Semaphore::new(MAX_QUEUED_BYTES));
         let Some(tail) = opened.tail else {
             // Read-only: there is no writer, and nothing will ever be added.
-            return Ok((Self { shared, requests, length }, opened.report));
+            return Ok((Self { shared, requests, length, room }, opened.report));
         };
         let writer = Writer::new(WriterParts {
             shared: Arc::clone(&shared),
@@ -129,7 +131,7 @@ impl Log {
                 }
             })
             .map_err(OpenError::io("starting the writer"))?;
-        Ok((Self { shared, requests, length }, opened.report))
+        Ok((Self { shared, requests, length, room }, opened.report))
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -145,6 +147,9 @@ impl Log {
         if self.shared.read_only {
             return Err(CommitError::ReadOnly);
         }
+        // Held until the answer is there: what waits in front of the writer takes bounded memory.
+        let size = transaction.weight().clamp(1, MAX_QUEUED_BYTES);
+        let _room = self.room.acquire_many(size as u32).await.map_err(|_| CommitError::Closed)?;
         let (sender, receiver) = oneshot::channel();
         let request = Request::Commit(Box::new(transaction), sender);
         self.requests.send(request).await.map_err(|_| CommitError::Closed)?;

@@ -128,6 +128,9 @@ impl fmt::Display for Expected {
     }
 }
 
+/// What an event takes in memory beside its data, about.
+const EVENT_WEIGHT: usize = 256;
+
 /// Makes events of where the copies went; run by the writer, so it must be quick.
 pub type Derive = Box<dyn FnOnce(&[Placed]) -> Vec<NewEvent> + Send>;
 
@@ -146,6 +149,13 @@ pub struct Transaction {
 }
 
 impl Transaction {
+    /// Bytes it takes in memory, about.
+    pub(crate) fn weight(&self) -> usize {
+        let copies: usize = self.copies.iter().map(|batch| batch.bytes().len()).sum();
+        let events: usize = self.events.iter().map(|event| event.data.len() + EVENT_WEIGHT).sum();
+        copies + events
+    }
+
     /// Appends own events.
     pub fn append(events: impl IntoIterator<Item = NewEvent>) -> Self {
         Self { events: events.into_iter().collect(), ..Self::default() }

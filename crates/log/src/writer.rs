@@ -19,6 +19,8 @@ use crate::{CommitError, Committed, FeedHead, Transaction, checkpoint};
 
 /// Requests that wait in front of the writer; more callers wait for room.
 pub const MAX_QUEUED: usize = 1_024;
+/// Bytes of transactions that wait in front of the writer or are being written; more callers wait for room.
+pub const MAX_QUEUED_BYTES: usize = 64 << 20;
 /// Most transactions in one commit group.
 pub const MAX_GROUP_TRANSACTIONS: usize = 4_096;
 /// A commit group is closed when it has so many bytes; the last transaction may take it beyond.

@@ -170,6 +170,10 @@ pub(crate) static ROUTES: &[Route] = &[
         .answer(Shape::Example(COMPARED)),
     person(Get, "/api/v1/models", ("Các mô hình dữ liệu", "The read models, and how far a comparison or rebuild is"))
         .answer(Shape::Example(r#"{"position":0,"models":[{"model":"bulletins","version":1,"problem":""}],"progress":null}"#)),
+    person(Get, "/api/v1/witness", ("Xác nhận sổ ghi giữa các nút", "Who cosigned this log's checkpoints, and what this node cosigned"))
+        .answer(Shape::Example(r#"{"log_key":"…","cosigner_key":"…","cosigned_size":1024,"cosigners":["httt/NDXP"],"alarm":null,"watched":[]}"#)),
+    person(Post, "/api/v1/witness/forget", ("Bắt đầu lại với sổ ghi của một nút khác", "Forgets what was cosigned of a log that begins anew; recorded with the reason"))
+        .body(Shape::Example(r#"{"origin":"httt/NDXP","reason":"…"}"#)),
     person(Get, openapi::PATH, ("Mô tả giao diện này", "This description"))
         .answer(Shape::Example("{}"))
         .called_by(Caller::Anybody)

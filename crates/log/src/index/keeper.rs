@@ -16,8 +16,8 @@ use crate::FeedHead;
 
 /// Runs of one level that are merged into one of the next.
 const RUNS_MERGED: usize = 8;
-/// Runs with more ids are merged no more: what is larger takes long and spares little.
-const MAX_MERGED_IDS: u64 = 1 << 26;
+/// Runs with more ids are merged no more: what is larger takes long and memory (two bytes an id), and spares little.
+const MAX_MERGED_IDS: u64 = 1 << 24;
 /// Pause before what could not be written is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 

@@ -52,6 +52,46 @@ pub(super) struct LogAnswer {
     feeds: Vec<FeedAnswer>,
 }
 
+/// Witnessing.
+#[derive(Serialize, ToSchema)]
+pub(super) struct WitnessAnswer {
+    /// Key (C2SP vkey) that this log's checkpoints are signed with.
+    log_key: String,
+    /// Key (C2SP vkey) that this node cosigns with.
+    cosigner_key: String,
+    /// Entries of this log's latest cosigned checkpoint; `null`: none is.
+    cosigned_size: Option<u64>,
+    /// Who cosigned it.
+    cosigners: Vec<String>,
+    /// What is wrong with witnessing, if anything is.
+    alarm: Option<String>,
+    watched: Vec<WatchedAnswer>,
+}
+
+/// One log that this node witnesses.
+#[derive(Serialize, ToSchema)]
+pub(super) struct WatchedAnswer {
+    /// Its origin line, `httt/H24`.
+    origin: String,
+    /// Entries of the checkpoint cosigned last; `null`: none was.
+    size: Option<u64>,
+    /// When, Unix ms.
+    cosigned_at_ms: Option<i64>,
+    /// Checkpoints refused because they do not continue what was cosigned.
+    refused: u64,
+    /// Why the last of them was.
+    last_refusal: Option<String>,
+}
+
+/// Which log begins anew, and why.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Forget {
+    /// Its origin line, `httt/H24`.
+    origin: String,
+    /// At most 1000 bytes.
+    reason: String,
+}
+
 /// One feed held.
 #[derive(Serialize, ToSchema)]
 pub(super) struct FeedAnswer {
@@ -234,11 +274,29 @@ pub(super) fn models() {}
 )]
 pub(super) fn rebuild() {}
 
+#[utoipa::path(
+    get, path = "/api/v1/witness", tag = "node", operation_id = "node_witness",
+    summary = "Xác nhận sổ ghi giữa các nút",
+    description = "Who cosigned this log's checkpoints, and what this node cosigned of others. For operators and auditors.",
+    responses((status = 200, description = "Witnessing", body = WitnessAnswer)),
+)]
+pub(super) fn witness() {}
+
+#[utoipa::path(
+    post, path = "/api/v1/witness/forget", tag = "node", operation_id = "node_witness_forget",
+    summary = "Bắt đầu lại với sổ ghi của một nút khác",
+    description = "Forgets what was cosigned of a log, which was restored or begun anew by its owner. It is recorded, with \
+                   the reason. For operators.",
+    request_body = Forget,
+    responses((status = 204, description = "Forgotten")),
+)]
+pub(super) fn forget() {}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use httt_node::{api, models};
+    use httt_node::{api, models, tlog};
     use serde::Serialize;
     use utoipa::PartialSchema;
 
@@ -265,6 +323,21 @@ mod tests {
             checkpoint: Default::default(),
             key_fingerprint: text(),
             feeds: vec![],
+        });
+        assert_described::<WitnessAnswer>(tlog::WitnessAnswer {
+            log_key: text(),
+            cosigner_key: text(),
+            cosigned_size: None,
+            cosigners: vec![],
+            alarm: None,
+            watched: vec![],
+        });
+        assert_described::<WatchedAnswer>(tlog::WatchedAnswer {
+            origin: text(),
+            size: None,
+            cosigned_at_ms: None,
+            refused: 0,
+            last_refusal: None,
         });
         assert_described::<FeedAnswer>(api::FeedAnswer { feed: text(), sequence: 0, digest: text() });
         assert_described::<LinkAnswer>(api::LinkAnswer {
