@@ -11,16 +11,17 @@ use uuid::Uuid;
 use crate::checkpoint::{self, Parsed};
 use crate::chunks::Chunks;
 use crate::files::Files;
-use crate::frame::{ChunkHeader, Seed, chunk_name};
+use crate::frame::{CHUNK_HEADER_BYTES, ChunkHeader, Seed, chunk_name};
 use crate::guarded::GuardedStore;
-use crate::index::aside::doubtful_mark;
+use crate::index::aside::{self, doubtful_mark};
 use crate::index::{Index, IndexError, Settings};
 use crate::log::Options;
 use crate::merkle::{CompactRange, IndexedTree};
 use crate::recover::{self, ChunkFile, CutTail, Recovered, Start};
 use crate::shared::{Shared, SharedParts};
 use crate::tail::{Tail, TailError, create_chunk};
-use crate::{Damage, OpenError, catalogue, vet};
+use crate::vet::{self, VetError};
+use crate::{Damage, OpenError, catalogue};
 
 /// Folder of the chunks, in the log's folder.
 pub(crate) const CHUNKS_DIR: &str = "chunks";
@@ -132,6 +133,9 @@ pub(crate) fn open(
     }
     check_against(parsed.as_ref(), &recovered, &index)?;
     check_against_old_index(knew, &recovered, &mut state)?;
+    if knew > 0 && !read_only {
+        aside::forget_knew(&dir.join(INDEX_DIR)).map_err(OpenError::io("forgetting what the index knew"))?;
+    }
 
     let mut report = OpenReport {
         log_id,
@@ -270,16 +274,25 @@ fn open_index(
     let path = dir.join(INDEX_DIR);
     let existed = path.try_exists().map_err(OpenError::io("looking for the index"))?;
     let doubtful = doubtful_mark(&path).try_exists().map_err(OpenError::io("looking for the index"))?;
-    let mut knew = 0;
+    let mut knew = aside::remembered(&path).map_err(OpenError::io("reading what the index knew"))?;
     let reason = if created || !existed {
         "there was no index".to_owned()
     } else if doubtful {
         "it failed while the log was open".to_owned()
     } else {
         match Index::open(&path, settings.clone()) {
-            // What is in the log was too little to be written.
+            // As after a crash before the first run was written, or with its list of runs gone.
             Ok((index, None)) => {
-                let (start, state) = (Start::beginning(), IndexState::Kept { caught_up: 0 });
+                let has_entries = files.len() > 1
+                    || files
+                        .iter()
+                        .any(|file| fs::metadata(&file.path).is_ok_and(|data| data.len() > CHUNK_HEADER_BYTES as u64));
+                let state = if has_entries {
+                    IndexState::Rebuilt { reason: "the index was empty".into() }
+                } else {
+                    IndexState::Kept { caught_up: 0 }
+                };
+                let start = Start::beginning();
                 return Ok(OpenedIndex { index, start, state, knew });
             }
             Ok((index, Some(tip))) => {
@@ -288,22 +301,29 @@ fn open_index(
                     Ok(start) => {
                         return Ok(OpenedIndex { index, start, state: IndexState::Kept { caught_up: 0 }, knew });
                     }
-                    Err(IndexError(reason)) => {
-                        knew = entries;
+                    Err(VetError::ArchiveMissing { chunk, path }) => {
+                        return Err(OpenError::ArchiveMissing { chunk, path });
+                    }
+                    Err(VetError::Doubt(reason)) => {
+                        knew = knew.max(entries);
                         reason
                     }
                 }
             }
-            Err(IndexError(reason)) => reason,
+            Err(IndexError(reason)) => {
+                knew = knew.max(Index::entries_listed(&path, &settings.log_id));
+                reason
+            }
         }
     };
+    if knew > 0 && !created {
+        aside::remember_knew(&path, knew).map_err(OpenError::io("remembering what the index knew"))?;
+    }
     if existed {
         let aside = GuardedStore::move_aside(&path).map_err(OpenError::io("moving the index aside"))?;
         tracing::warn!(reason, aside = ?aside, "the index is doubtful: it is set aside and rebuilt");
     }
-    if doubtful {
-        fs::remove_file(doubtful_mark(&path)).map_err(OpenError::io("setting the index aside"))?;
-    }
+    aside::unmark(&path).map_err(OpenError::io("setting the index aside"))?;
     let (index, _) = Index::open(&path, settings).map_err(|error| OpenError::Index(error.0))?;
     let state = if created { IndexState::Created } else { IndexState::Rebuilt { reason } };
     Ok(OpenedIndex { index, start: Start::beginning(), state, knew })

@@ -189,11 +189,9 @@ impl Shared {
             self.index.spans((origin, stream), from, backward, |span| {
                 places.push(span.place);
                 // The first may lie before what is wanted in part.
-                let wanted = if backward {
-                    from.min(span.last()) + 1 - span.first
-                } else {
-                    span.last() + 1 - span.first.max(from)
-                };
+                let (low, high) =
+                    if backward { (span.first, from.min(span.last())) } else { (span.first.max(from), span.last()) };
+                let wanted = (high + 1).saturating_sub(low);
                 events += usize::try_from(wanted).unwrap_or(usize::MAX);
                 events < max
             })?;

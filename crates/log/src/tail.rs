@@ -188,6 +188,13 @@ impl Tail {
     }
 }
 
+impl Drop for Tail {
+    fn drop(&mut self) {
+        // Whoever opens the log next must find nobody who still writes zeros.
+        let _ = self.join();
+    }
+}
+
 fn fill(files: &dyn Files, path: &Path, from: u64, to: u64) -> Result<(), FillError> {
     let mut file = files.open(path).map_err(FillError::NotWritten)?;
     let zeros = vec![0; FILL_PIECE_BYTES];

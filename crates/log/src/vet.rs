@@ -2,7 +2,9 @@
 //! it were older, of another log, or damaged.
 
 use std::fs;
+use std::path::PathBuf;
 
+use crate::ReadError;
 use crate::chunks::{Chunks, Location};
 use crate::frame::{CHUNK_HEADER_BYTES, COMMIT_FRAME_BYTES, COMMIT_PAYLOAD_BYTES, Commit, Kind, chunk_name};
 use crate::index::{Index, IndexError, Tip};
@@ -15,15 +17,38 @@ const ENTRIES_VETTED: u64 = 16;
 /// How many events of such an entry.
 const EVENTS_VETTED: usize = 16;
 
-fn doubt<T>(what: impl Into<String>) -> Result<T, IndexError> {
-    Err(IndexError(what.into()))
+/// Why an index is not taken.
+#[derive(Debug)]
+pub(crate) enum VetError {
+    /// It is wrong, or looks so.
+    Doubt(String),
+    /// What it would be compared with is archived, and the archive is not there: no fault of the index.
+    ArchiveMissing { chunk: String, path: PathBuf },
+}
+
+impl From<IndexError> for VetError {
+    fn from(error: IndexError) -> Self {
+        Self::Doubt(error.0)
+    }
+}
+
+fn doubt<T>(what: impl Into<String>) -> Result<T, VetError> {
+    Err(VetError::Doubt(what.into()))
+}
+
+/// What reading a chunk at a place that the index names came to.
+fn judged<T>(read: Result<T, ReadError>, doubted: impl FnOnce(ReadError) -> String) -> Result<T, VetError> {
+    read.map_err(|error| match error {
+        ReadError::ArchiveMissing { chunk, path } => VetError::ArchiveMissing { chunk, path },
+        error => VetError::Doubt(doubted(error)),
+    })
 }
 
 /// Where to go on from, if the index, which says it ends at `tip`, fits the chunks; an error says what is wrong.
-pub(crate) fn vet(index: &Index, tip: Tip, chunks: &Chunks, files: &[ChunkFile]) -> Result<Start, IndexError> {
+pub(crate) fn vet(index: &Index, tip: Tip, chunks: &Chunks, files: &[ChunkFile]) -> Result<Start, VetError> {
     vet_marker(&tip, chunks)?;
     let length = tip.range.size();
-    let root = IndexedTree(index).root(length).map_err(|error| IndexError(error.to_string()))?;
+    let root = IndexedTree(index).root(length).map_err(|error| VetError::Doubt(error.to_string()))?;
     if root != tip.range.root() {
         return doubt("the index's tree does not have its own root");
     }
@@ -58,11 +83,11 @@ pub(crate) fn vet(index: &Index, tip: Tip, chunks: &Chunks, files: &[ChunkFile])
 }
 
 /// The commit marker the index ends with must be in the chunk, and say the same length and root.
-fn vet_marker(tip: &Tip, chunks: &Chunks) -> Result<(), IndexError> {
+fn vet_marker(tip: &Tip, chunks: &Chunks) -> Result<(), VetError> {
     let at = Location { chunk: tip.chunk, offset: tip.marker, length: COMMIT_PAYLOAD_BYTES as u32 };
-    let (frame, payload) = chunks
-        .frame(at, Kind::Commit, tip.range.size())
-        .map_err(|error| IndexError(format!("the index ends where the chunks have no commit marker ({error})")))?;
+    let marker = chunks.frame(at, Kind::Commit, tip.range.size());
+    let (frame, payload) =
+        judged(marker, |error| format!("the index ends where the chunks have no commit marker ({error})"))?;
     let fits = frame.group == tip.group
         && tip.end == tip.marker + COMMIT_FRAME_BYTES as u64
         && Commit::decode(&payload).is_some_and(|commit| commit.root == tip.range.root());
@@ -71,7 +96,7 @@ fn vet_marker(tip: &Tip, chunks: &Chunks) -> Result<(), IndexError> {
 
 /// A full chunk ends with the commit marker that leads up to the next chunk. One that does not is for a full scan to
 /// judge.
-fn vet_end(file: &ChunkFile, next: u64, chunks: &Chunks) -> Result<(), IndexError> {
+fn vet_end(file: &ChunkFile, next: u64, chunks: &Chunks) -> Result<(), VetError> {
     let name = chunk_name(file.header.number);
     let bytes = fs::metadata(&file.path).map_err(|error| IndexError(format!("{name}: {error}")))?.len();
     let at = Location {
@@ -85,13 +110,13 @@ fn vet_end(file: &ChunkFile, next: u64, chunks: &Chunks) -> Result<(), IndexErro
     }
 }
 
-fn vet_entry(index: &Index, chunks: &Chunks, position: u64) -> Result<(), IndexError> {
+fn vet_entry(index: &Index, chunks: &Chunks, position: u64) -> Result<(), VetError> {
     let Some(row) = index.row(position)? else {
         return doubt(format!("the index does not know entry {position}"));
     };
-    let entry = chunks
-        .entry(row.at, position)
-        .map_err(|error| IndexError(format!("the index names no entry for position {position} ({error})")))?;
+    let entry = judged(chunks.entry(row.at, position), |error| {
+        format!("the index names no entry for position {position} ({error})")
+    })?;
     let fits = leaf_hash(&entry.bytes) == row.leaf
         && index.feed(row.feed)? == entry.feed
         && row.sequence == entry.sequence

@@ -4,7 +4,7 @@ mod common;
 
 use common::{append, code, event, event_on, open};
 use httt_feed::Lane;
-use httt_log::{Direction, EventPosition, Filter, ReadError, Transaction};
+use httt_log::{Direction, EventPosition, Filter, Options, ReadError, Transaction};
 use uuid::Uuid;
 
 #[tokio::test]
@@ -131,4 +131,41 @@ async fn what_is_local_stays_in_the_local_feed() {
     let log = open(dir.path());
     log.commit(Transaction::append([event_on(Lane::Local, "draft", 1, "x")])).await.expect("commit");
     assert_eq!(log.heads()[0].feed, httt_feed::FeedId::local(&code("H24")));
+}
+
+/// A stream with many more spans than a run holds or is read at a time, between others, read from every version.
+#[tokio::test]
+async fn a_long_stream_is_read_from_any_version_either_way() {
+    let dir = tempfile::tempdir().expect("dir");
+    let options = Options { index_run_events: 300, ..common::options() };
+    let (log, _) = common::try_open_with(dir.path(), options).expect("open");
+    let mut id = 0;
+    let mut last = 0;
+    for n in 0..900_u64 {
+        // Some batches hold two events of the stream, some with another stream's between.
+        let streams: &[&str] = match n % 3 {
+            0 => &["long"],
+            1 => &["long", "long"],
+            _ => &["long", "other", "long"],
+        };
+        let events = streams.iter().map(|stream| {
+            id += 1;
+            event(stream, id, "x")
+        });
+        log.commit(Transaction::append(events.collect::<Vec<_>>())).await.expect("commit");
+        last += streams.iter().filter(|stream| **stream == "long").count() as u64;
+    }
+    let versions = |from: u64, direction: Direction, max: usize| -> Vec<u64> {
+        let events = log.read_stream(log.origin(), "long", from, direction, max).expect("read");
+        events.iter().map(|event| event.event.version).collect()
+    };
+    for from in (0..last + 3).step_by(97).chain([1, last - 1, last, u64::MAX]) {
+        for max in [1, 2, 300, usize::MAX] {
+            let forward: Vec<_> = (from.max(1)..=last).take(max).collect();
+            assert_eq!(versions(from, Direction::Forward, max), forward, "from {from}, {max} at most");
+            let backward: Vec<_> = (1..=from.min(last)).rev().take(max).collect();
+            assert_eq!(versions(from, Direction::Backward, max), backward, "back from {from}, {max} at most");
+        }
+    }
+    log.close().await;
 }

@@ -17,9 +17,12 @@ use crate::FeedHead;
 /// Runs of one level that are merged into one of the next.
 const RUNS_MERGED: usize = 8;
 /// Runs with more ids are merged no more: what is larger takes long and memory (two bytes an id), and spares little.
-const MAX_MERGED_IDS: u64 = 1 << 24;
+const MAX_MERGED_IDS: u64 = 1 << 25;
 /// Pause before what could not be written is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long writing a part may take before whoever waits for room is told that it takes too long.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the threads are told, and tell.
 #[derive(Debug, Default)]
@@ -110,7 +113,12 @@ impl Keeper {
             if let Some(trouble) = &signal.trouble {
                 return Err(trouble.clone());
             }
-            signal = self.board.changed.wait(signal).unwrap_or_else(PoisonError::into_inner);
+            let (next, waited) =
+                self.board.changed.wait_timeout(signal, PATIENCE).unwrap_or_else(PoisonError::into_inner);
+            signal = next;
+            if waited.timed_out() && busy() {
+                return Err(format!("nothing of it was written for {PATIENCE:?}"));
+            }
         }
         Ok(())
     }
@@ -126,7 +134,20 @@ impl Drop for Keeper {
     }
 }
 
+/// Says so when the thread that writes runs ends with a panic: nobody must wait for it for ever.
+struct Ended<'a>(&'a Board);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let trouble = "the thread that writes it panicked; open the log anew".to_owned();
+            self.0.tell(|signal| signal.trouble = Some(trouble));
+        }
+    }
+}
+
 fn write_runs(inner: &Inner, board: &Board) {
+    let _ended = Ended(board);
     let mut seen = 0;
     while board.wait(&mut seen, |signal| signal.flushes) {
         loop {
@@ -163,9 +184,14 @@ fn write_run(inner: &Inner, recent: &Recent) -> Result<(), IndexError> {
     inner.entries.write(recent.first(), recent.rows(recent.first(), recent.end())).map_err(io)?;
     recent.nodes().try_for_each(|node| inner.nodes.write(&node)).map_err(io)?;
     let number = reserve_number(inner);
-    let info = run::write(&inner.dir, number, stamp()?, recent).map_err(io)?;
-    inner.entries.sync().and_then(|()| inner.nodes.sync()).map_err(io)?;
-    let run = open_run(inner, info)?;
+    let written = || {
+        let info = run::write(&inner.dir, number, stamp()?, recent).map_err(io)?;
+        inner.entries.sync().and_then(|()| inner.nodes.sync()).map_err(io)?;
+        open_run(inner, info, &[])
+    };
+    // The next attempt writes files of another number; these are in nobody's list.
+    let run = written().inspect_err(|_| run::remove(&inner.dir, number))?;
+    let info = run.info;
     // Heads as they were at the end of this run; what follows is read again after a crash.
     let feeds: Vec<(u32, FeedHead)> = (0..)
         .zip(inner.state().feeds.iter())
@@ -190,9 +216,17 @@ fn write_run(inner: &Inner, recent: &Recent) -> Result<(), IndexError> {
     Ok(())
 }
 
-fn open_run(inner: &Inner, info: RunInfo) -> Result<Arc<Run>, IndexError> {
-    let kept: u64 =
-        inner.state().runs.iter().filter(|run| run.keeps_filters()).map(|run| run.info.filter_bytes()).sum();
+/// Opens a run that was just written, in place of some or of none.
+fn open_run(inner: &Inner, info: RunInfo, replaced: &[Arc<Run>]) -> Result<Arc<Run>, IndexError> {
+    let stays = |run: &&Arc<Run>| replaced.iter().all(|old| old.info.number != run.info.number);
+    let kept = inner
+        .state()
+        .runs
+        .iter()
+        .filter(stays)
+        .filter(|run| run.keeps_filters())
+        .map(|run| run.info.filter_bytes())
+        .sum::<u64>();
     let keep = kept + info.filter_bytes() <= inner.settings.filter_bytes;
     Run::open(&inner.dir, info, keep).map(Arc::new)
 }
@@ -271,8 +305,13 @@ fn merge_into_one(inner: &Inner, runs: &[Arc<Run>], stop: &dyn Fn() -> bool) -> 
     let number = reserve_number(inner);
     let borrowed: Vec<&Run> = runs.iter().map(Arc::as_ref).collect();
     let merged = |run: &RunInfo| runs.iter().any(|old| old.info.number == run.number);
-    let info = run::merge(&inner.dir, number, stamp()?, &borrowed, stop)?;
-    let run = open_run(inner, info)?;
+    let written = || {
+        let info = run::merge(&inner.dir, number, stamp()?, &borrowed, stop)?;
+        // Too many open files, say. It is the old runs whose damage counts, and they were read well.
+        open_run(inner, info, runs).map_err(|error| MergeError::Io(io::Error::other(error.0)))
+    };
+    let run = written().inspect_err(|_| run::remove(&inner.dir, number))?;
+    let info = run.info;
     save(
         inner,
         |saved| {
@@ -289,6 +328,6 @@ fn merge_into_one(inner: &Inner, runs: &[Arc<Run>], stop: &dyn Fn() -> bool) -> 
     state.runs.insert(at, run);
     drop(state);
     // Readers that hold on to them read on.
-    runs.iter().for_each(|run| run.info.remove(&inner.dir));
+    runs.iter().for_each(|run| run::remove(&inner.dir, run.info.number));
     Ok(())
 }

@@ -26,7 +26,7 @@ mod run;
 mod table;
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -47,6 +47,8 @@ use recent::Recent;
 use row::EntryRow;
 use run::{Run, Span};
 
+/// Folder of the manifest, in the index's folder.
+const MANIFEST_DIR: &str = "manifest";
 /// Frozen parts that may wait for being written.
 const MAX_FROZEN: usize = 2;
 
@@ -164,7 +166,7 @@ impl Inner {
             return;
         }
         // The next open looks at a few rows only; without this it might keep what has just failed.
-        if let Err(error) = File::create(aside::doubtful_mark(&self.dir)).and_then(|file| file.sync_all()) {
+        if let Err(error) = aside::mark_doubtful(&self.dir) {
             tracing::error!(%error, "the index could not be marked as doubtful; delete its folder before the next start");
         }
         tracing::error!(reason, "the index failed; opening the log anew rebuilds it");
@@ -191,7 +193,7 @@ impl Index {
     pub(crate) fn open(dir: &Path, settings: Settings) -> Result<(Self, Option<Tip>), IndexError> {
         let io = |error: std::io::Error| IndexError(format!("{}: {error}", dir.display()));
         fs::create_dir_all(dir).map_err(io)?;
-        let manifest = Manifest::open(&dir.join("manifest"))?;
+        let manifest = Manifest::open(&dir.join(MANIFEST_DIR))?;
         let (saved, feeds) = match manifest.read()? {
             Some(found) => found,
             None => {
@@ -239,6 +241,13 @@ impl Index {
         });
         let keeper = Keeper::start(&inner).map_err(io)?;
         Ok((Self { inner, keeper }, tip))
+    }
+
+    /// How many entries the list of runs in `dir` covers, whether the runs are good or not; 0 if it cannot be read.
+    pub(crate) fn entries_listed(dir: &Path, log_id: &[u8; 16]) -> u64 {
+        let saved = Manifest::open(&dir.join(MANIFEST_DIR)).and_then(|manifest| manifest.read());
+        let saved = saved.ok().flatten().map(|(saved, _)| saved).filter(|saved| saved.log_id == *log_id);
+        saved.and_then(|saved| saved.tip).map_or(0, |tip| tip.range.size())
     }
 
     /// Why it answers nothing any more, if it failed.
@@ -449,16 +458,7 @@ impl Index {
         let runs: Box<dyn Iterator<Item = &Arc<Run>>> =
             if backward { Box::new(runs.iter().rev()) } else { Box::new(runs.iter()) };
         for run in runs {
-            let Some(newest) = self.inner.judged(run.newest(&hash))? else { continue };
-            if !backward && newest.last() < from {
-                continue;
-            }
-            let spans = self.inner.judged(run.spans(&hash))?;
-            let go_on = if backward {
-                spans.iter().rev().filter(|span| span.first <= from).all(&mut take)
-            } else {
-                spans.iter().filter(|span| span.last() >= from).all(&mut take)
-            };
+            let go_on = self.inner.judged(run.spans(&hash, from, backward, &mut take))?;
             if !go_on {
                 return Ok(());
             }

@@ -28,6 +28,8 @@ const SPAN_BYTES: usize = 16;
 const STREAM_ROW_BYTES: usize = STREAM_HASH_BYTES + SPAN_BYTES + 8;
 const OLDER_BYTES: usize = SPAN_BYTES + 4;
 const FEED_BYTES: usize = 20;
+/// Older spans read at a time.
+const SPANS_AT_ONCE: u32 = 256;
 const PARTS: [&str; 4] = ["ids", "streams", "older", "feeds"];
 
 /// Neighbouring events of one stream in one entry, with versions that follow one another.
@@ -100,22 +102,26 @@ impl RunInfo {
     }
 
     fn file(&self, dir: &Path, part: &str) -> PathBuf {
-        dir.join(format!("{:08}.{part}", self.number))
+        file(dir, self.number, part)
     }
 
     /// Memory that its filters take if they are kept.
     pub(crate) fn filter_bytes(&self) -> u64 {
         self.ids_shape().filter_bytes() + self.streams_shape().filter_bytes()
     }
+}
 
-    /// Removes its files.
-    pub(crate) fn remove(&self, dir: &Path) {
-        for part in PARTS {
-            if let Err(error) = fs::remove_file(self.file(dir, part))
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                tracing::debug!(%error, run = self.number, "a file of a merged run could not be removed; the next start removes it");
-            }
+fn file(dir: &Path, number: u32, part: &str) -> PathBuf {
+    dir.join(format!("{number:08}.{part}"))
+}
+
+/// Removes the files of a run that is listed no more, or never was.
+pub(crate) fn remove(dir: &Path, number: u32) {
+    for part in PARTS {
+        if let Err(error) = fs::remove_file(file(dir, number, part))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::debug!(%error, number, part, "a file of the index could not be removed; the next start removes it");
         }
     }
 }
@@ -342,9 +348,13 @@ pub(crate) fn merge(
                 }
                 None => {}
             }
-            let (newest, before) = runs[at].stream_row(row)?;
-            for span in before {
-                older.push(&span, base)?;
+            let (newest, mut from, mut left) = runs[at].stream_row(row)?;
+            while left > 0 {
+                let count = left.min(SPANS_AT_ONCE);
+                for span in runs[at].older(from, count)? {
+                    older.push(&span, base)?;
+                }
+                (from, left) = (from + count, left - count);
             }
             open = Some((hash, newest, start));
             Ok(())
@@ -470,21 +480,60 @@ impl Run {
         Ok(self.find_stream(hash)?.map(|row| Span::decode(self.info.first, &row[12..28])))
     }
 
-    /// All spans of a stream, oldest first.
-    pub(crate) fn spans(&self, hash: &StreamHash) -> Result<Vec<Span>, IndexError> {
-        let Some(row) = self.find_stream(hash)? else { return Ok(Vec::new()) };
-        let (newest, mut spans) = self.stream_row(&row)?;
-        spans.push(newest);
-        Ok(spans)
+    /// Gives `take` the spans of a stream until it says to stop: oldest first those that end at version `from` or later,
+    /// or newest first (`backward`) those that begin at `from` or earlier. False: it said so.
+    pub(crate) fn spans(
+        &self,
+        hash: &StreamHash,
+        from: u64,
+        backward: bool,
+        take: &mut dyn FnMut(&Span) -> bool,
+    ) -> Result<bool, IndexError> {
+        let Some(row) = self.find_stream(hash)? else { return Ok(true) };
+        let (newest, start, count) = self.stream_row(&row)?;
+        // The first of the older ones that is not before what is wanted (forward), or that is after it (backward).
+        let (mut low, mut high) = (start, start + count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let is_before = |span: &Span| if backward { span.first <= from } else { span.last() < from };
+            if self.older(middle, 1)?.first().is_some_and(is_before) { low = middle + 1 } else { high = middle }
+        }
+        if backward {
+            if newest.first <= from && !take(&newest) {
+                return Ok(false);
+            }
+            while low > start {
+                let count = (low - start).min(SPANS_AT_ONCE);
+                low -= count;
+                if !self.older(low, count)?.iter().rev().all(&mut *take) {
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
+        }
+        let end = start + count;
+        while low < end {
+            let count = (end - low).min(SPANS_AT_ONCE);
+            if !self.older(low, count)?.iter().all(&mut *take) {
+                return Ok(false);
+            }
+            low += count;
+        }
+        Ok(newest.last() < from || take(&newest))
     }
 
-    /// The newest span of a row, and those before it.
-    fn stream_row(&self, row: &[u8]) -> Result<(Span, Vec<Span>), IndexError> {
+    /// The newest span of a row, and where how many older ones are.
+    fn stream_row(&self, row: &[u8]) -> Result<(Span, u32, u32), IndexError> {
         let newest = Span::decode(self.info.first, &row[12..28]);
         let (start, count) = (u32::from_be_bytes(part(row, 28)), u32::from_be_bytes(part(row, 32)));
         if u64::from(start) + u64::from(count) > self.info.older {
             return Err(IndexError(format!("run {} names older spans it does not have", self.info.number)));
         }
+        Ok((newest, start, count))
+    }
+
+    /// So many older spans.
+    fn older(&self, start: u32, count: u32) -> Result<Vec<Span>, IndexError> {
         let mut bytes = vec![0; count as usize * OLDER_BYTES];
         if count > 0 {
             self.older
@@ -500,7 +549,7 @@ impl Run {
             })
             .collect::<Option<_>>()
             .ok_or_else(|| IndexError(format!("older spans of run {} are damaged", self.info.number)))?;
-        Ok((newest, spans))
+        Ok(spans)
     }
 
     /// Entries of `feed` with the sequences `from..=to`, as far as this run holds them. What is on disk here is not

@@ -49,6 +49,9 @@ impl Log {
         if self.is_read_only() {
             return Err(KeepError::ReadOnly);
         }
+        // What the index has in memory would be read from the chunks again after a crash, and the archive may be away
+        // then.
+        self.shared().index.flush().map_err(|error| OpenError::Index(error.0))?;
         run(self.dir(), to, keep, on_progress)
     }
 }
