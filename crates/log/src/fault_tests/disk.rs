@@ -88,6 +88,8 @@ struct State {
     delivered: Vec<Delivered>,
     /// Failed syncs of each file: every handle that was open then hears of it once, as on Linux.
     sync_errors: HashMap<usize, u64>,
+    /// Operations until the power is cut.
+    left: Option<u64>,
     off: bool,
     image: Option<Image>,
 }
@@ -108,6 +110,10 @@ impl State {
         let site = Site { op, target, fill, nth: *count };
         *count += 1;
         self.trace.push(site.clone());
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(1);
+            self.off = *left == 0;
+        }
         let Some(planned) = self.plan.iter_mut().find_map(|planned| planned.strikes(&site).then_some(planned.mishap))
         else {
             return Ok(None);
@@ -154,6 +160,7 @@ impl Disk {
             trace: Vec::new(),
             delivered: Vec::new(),
             sync_errors: HashMap::new(),
+            left: None,
             off: false,
             image: None,
         })))
@@ -171,6 +178,11 @@ impl Disk {
     /// Faults met so far.
     pub(super) fn delivered(&self) -> Vec<Delivered> {
         self.state().delivered.clone()
+    }
+
+    /// Cuts the power at the operation that comes so many from now, from 1.
+    pub(super) fn power_cut_in(&self, operations: u64) {
+        self.state().left = Some(operations);
     }
 
     /// Whether everything planned has happened.

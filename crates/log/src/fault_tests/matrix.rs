@@ -17,6 +17,8 @@ const SPANS: [Span; 3] = [Span::Once, Span::Kind, Span::Everything];
 /// Power cuts at each operation, each leaving something else.
 const SEEDS: u64 = 3;
 const LONG_SEEDS: u64 = 40;
+/// Steps after an undone write in which the power is cut.
+const STEPS_AFTER_UNDOING: usize = 2;
 /// Failed cells that are described.
 const MAX_TOLD: usize = 10;
 
@@ -153,6 +155,37 @@ fn power_cuts(script: &Script) {
         }
     }
     sweep.finish();
+}
+
+/// A write is undone, and while the log goes on the power is cut: what was undone may come back, as far as it was written.
+fn power_cuts_after_undone_writes(script: &Script) {
+    let mut sweep = Sweep::new(script);
+    let mut seed = 0;
+    for (_, site) in sweep.operations().into_iter().filter(|(step, _)| matches!(step, Step::Commit(..))) {
+        if site.op != Op::Write || site.fill {
+            continue;
+        }
+        let next = Site { nth: site.nth + 1, ..site.clone() };
+        let short = (site, Mishap::Fault(Fault::Short(60), Span::Once));
+        let undone = vec![short, (next, Mishap::Fault(ENOSPC, Span::Once))];
+        let Some(ran) = sweep.cell(&Cell { plan: undone.clone(), ending: Ending::Ran, seed }) else { continue };
+        let failed = ran.sites.iter().position(|(_, _, sites)| sites.contains(&undone[1].0)).expect("it was met");
+        let steps = if is_long() { usize::MAX } else { STEPS_AFTER_UNDOING };
+        let later = ran.sites.into_iter().skip(failed + 1).take(steps).flat_map(|(_, _, sites)| sites);
+        for site in later.filter(|site| !site.fill) {
+            for _ in 0..SEEDS {
+                seed += 1;
+                let plan = [undone.clone(), vec![(site.clone(), Mishap::PowerCut)]].concat();
+                sweep.cell(&Cell { plan, ending: Ending::PowerCut, seed });
+            }
+        }
+    }
+    sweep.finish();
+}
+
+#[test]
+fn the_power_is_cut_after_a_write_was_undone() {
+    power_cuts_after_undone_writes(&ROLLING);
 }
 
 #[test]

@@ -11,6 +11,9 @@ use super::disk::{Delivered, Disk, Mishap, Site};
 use super::{ENOSPC, Fault, Op, options, sealer};
 use crate::{AuditOptions, CommitError, Log, NewEvent, OpenError, Transaction, audit};
 
+/// Opening, a commit and closing do about so much with files.
+const OPERATIONS_OF_A_RECOVERY: u64 = 17;
+
 /// A step of a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
@@ -393,12 +396,37 @@ pub(super) async fn run(dir: &Path, script: &Script, plan: &[(Site, Mishap)], en
     }
     if ending != Ending::PowerCut && !plan.iter().any(|(_, mishap)| *mishap == Mishap::PowerCut) {
         disk.restart();
-        check_whole(dir, &disk, chunk_bytes, &mut expectation).await;
-        disk.power_cut();
+        if ending == Ending::Killed {
+            recover_until_power_cut(dir, &disk, chunk_bytes, &mut expectation, seed).await;
+        } else {
+            check_whole(dir, &disk, chunk_bytes, &mut expectation).await;
+            disk.power_cut();
+        }
     }
-    let _left = TellOnPanic(disk.image().restore());
+    let first = TellOnPanic(disk.image().restore());
+    let disk = Disk::new(dir, !seed, &[]);
+    recover_until_power_cut(dir, &disk, chunk_bytes, &mut expectation, seed / OPERATIONS_OF_A_RECOVERY).await;
+    let second = TellOnPanic(disk.image().restore());
     check_whole(dir, &Disk::new(dir, seed, &[]), chunk_bytes, &mut expectation).await;
+    drop((first, second));
     ran
+}
+
+/// Opens, checks and commits; somewhere there the power is cut.
+async fn recover_until_power_cut(dir: &Path, disk: &Disk, chunk_bytes: u64, expectation: &mut Expectation, seed: u64) {
+    disk.power_cut_in(1 + seed % OPERATIONS_OF_A_RECOVERY);
+    match open(dir, disk, chunk_bytes) {
+        Ok(log) => {
+            expectation.check(&log);
+            if expectation.commit(&log, 1, 10).await != Told::Done {
+                assert!(disk.is_off(), "it takes writes again");
+                expectation.unknown = Some((expectation.next - 1, 1, 10));
+            }
+            log.close().await;
+        }
+        Err(error) => assert!(disk.is_off(), "it opens: {error}"),
+    }
+    disk.power_cut();
 }
 
 /// Says what there was when a check fails.
