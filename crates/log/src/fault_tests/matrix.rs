@@ -166,7 +166,9 @@ fn power_cuts_after_undone_writes(script: &Script) {
             continue;
         }
         let next = Site { nth: site.nth + 1, ..site.clone() };
-        let short = (site, Mishap::Fault(Fault::Short(60), Span::Once));
+        // Of a group a whole entry and more; of a chunk's header, its first write, some.
+        let bytes = if site.nth == 0 { 60 } else { 400 };
+        let short = (site, Mishap::Fault(Fault::Short(bytes), Span::Once));
         let undone = vec![short, (next, Mishap::Fault(ENOSPC, Span::Once))];
         let Some(ran) = sweep.cell(&Cell { plan: undone.clone(), ending: Ending::Ran, seed }) else { continue };
         let failed = ran.sites.iter().position(|(_, _, sites)| sites.contains(&undone[1].0)).expect("it was met");
