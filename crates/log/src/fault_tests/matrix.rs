@@ -1,5 +1,5 @@
 //! Every operation of a workload meets every fault that makes sense for it, once and from then on, and the power is cut
-//! at every operation. What each step must be told is the table in [`super::workload`].
+//! at every operation. What each step must be told is the table in [`super::judge`].
 //!
 //! Fewer endings and seeds as a rule, all of them with `HTTT_FAULT_LONG=1`. `HTTT_FAULT_CELL` runs the cells whose name
 //! contains it: a failed one is named.

@@ -4,6 +4,7 @@
 //! a power cut at every operation, on a disk (`disk`, `platter`) that knows what would be left of each file.
 
 mod disk;
+mod judge;
 mod matrix;
 mod platter;
 mod single;
