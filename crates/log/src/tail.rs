@@ -184,7 +184,11 @@ impl Tail {
     pub(crate) fn trim(&mut self) -> Result<(), TailError> {
         self.join()?;
         self.length = self.end;
-        self.file.set_len(self.end).map_err(|error| TailError::Failed(format!("{}: {error}", chunk_name(self.number))))
+        self.file.set_len(self.end).map_err(|error| {
+            let what = format!("{}: {error}", chunk_name(self.number));
+            // Where nothing is ever overwritten, cutting needs space too.
+            if files::is_full(&error) { TailError::Full(what) } else { TailError::Failed(what) }
+        })
     }
 }
 

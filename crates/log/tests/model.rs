@@ -142,8 +142,13 @@ async fn run(steps: Vec<Step>) {
     log.close().await;
 }
 
+/// Each case opens real files again and again, so there are few unless more are asked for.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").map_or(48, |cases| cases.parse().expect("PROPTEST_CASES is a number"))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_log_does_what_the_model_does(steps in prop::collection::vec(step(), 1..40)) {

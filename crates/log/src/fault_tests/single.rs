@@ -1,4 +1,4 @@
-//! What the writer does when the file system fails it.
+//! Chosen faults, one at a time.
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,35 +6,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use httt_feed::{AgencyCode, Audience, Lane, Sealer, SigningKey};
+use httt_feed::{Audience, Lane};
 use httt_wire::bulletin::BulletinWithdrawn;
 
+use super::{EIO, ENOSPC, Fault, Op, options, sealer};
 use crate::files::{Files, SystemFiles, WriteFile};
-use crate::{CommitError, IndexState, Log, ManualClock, NewEvent, OpenReport, Options, Transaction};
-
-/// An operation that can be made to fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Op {
-    Create,
-    Write,
-    SetLen,
-    Sync,
-    SyncDir,
-    Rename,
-    Remove,
-}
-
-/// What happens to it.
-#[derive(Debug, Clone, Copy)]
-enum Fault {
-    /// The system's error.
-    Errno(i32),
-    /// So many bytes are written, without an error.
-    Short(usize),
-}
-
-const EIO: Fault = Fault::Errno(5);
-const ENOSPC: Fault = Fault::Errno(28);
+use crate::{CommitError, IndexState, Log, NewEvent, OpenReport, Options, Transaction};
 
 /// Faults to come, in order; each waits for its operation.
 #[derive(Debug, Clone, Default)]
@@ -112,20 +89,6 @@ impl Files for FaultyFiles {
 
     fn set_readonly(&self, path: &Path, readonly: bool) -> io::Result<()> {
         SystemFiles.set_readonly(path, readonly)
-    }
-}
-
-fn sealer() -> Arc<Sealer> {
-    let key = SigningKey::from_seed(&[1; 32]).expect("seed");
-    Arc::new(Sealer::new(AgencyCode::new("H24").expect("code"), key))
-}
-
-fn options(chunk_bytes: u64) -> Options {
-    Options {
-        chunk_bytes,
-        checkpoint_every: Duration::from_secs(3_600),
-        clock: Arc::new(ManualClock::new(0)),
-        ..Options::default()
     }
 }
 
