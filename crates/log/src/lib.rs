@@ -42,7 +42,9 @@
 //! DIR/archive            where chunks are that were archived; each left a stub, chunks/00000003.archived
 //! DIR/chunks.damaged-N/  what repair replaced
 //! DIR/checkpoint.cosigned  the latest that a witness cosigned; may be missing
-//! DIR/lock, DIR/index.doubtful  marks: a process has it open; the index failed while it was open
+//! DIR/lock               a process has it open
+//! DIR/index.doubtful     the index failed while the log was open
+//! DIR/index.knew         entries that an index knew which was set aside; gone once the log was opened
 //!
 //! chunk    header, group, group, …, zeros or nothing
 //! header   0        8        12      28      32              40          48       60      64

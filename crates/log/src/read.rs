@@ -19,6 +19,9 @@ pub const MAX_SCAN_ENTRIES: usize = 16_384;
 const PASSED: usize = 1;
 const LOOKED_AT: usize = 16;
 
+/// Takes neighbouring rows, given the position of the first; false: no more are wanted.
+type TakePage<'a> = dyn FnMut(u64, &[EntryRow]) -> Result<bool, ReadError> + 'a;
+
 impl Shared {
     /// The entry at `position`, if it is durable.
     pub(crate) fn entry(&self, position: u64) -> Result<Option<Entry>, ReadError> {
@@ -53,7 +56,7 @@ impl Shared {
         (mut from, mut to): (u64, u64),
         direction: Direction,
         page: usize,
-        take: &mut dyn FnMut(u64, &[EntryRow]) -> Result<bool, ReadError>,
+        take: &mut TakePage<'_>,
     ) -> Result<(), ReadError> {
         while from < to {
             let count = (to - from).min(page as u64);

@@ -423,7 +423,7 @@ fn each_sorted<'a>(
             (_, head) => *head = None,
         }
         taken += 1;
-        if taken % ROWS_BETWEEN_LOOKS == 0 && stop() {
+        if taken.is_multiple_of(ROWS_BETWEEN_LOOKS) && stop() {
             return Err(MergeError::Stopped);
         }
     }

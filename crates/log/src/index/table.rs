@@ -378,9 +378,9 @@ mod tests {
             let Ok(table) = Table::open(&path, shape, at % 2 == 0) else { continue };
             for n in (0..count).filter(|n| n % 16 == at as u64 % 16) {
                 let mut found = Vec::new();
-                match table.find(&row(n)[..8], |row| found.push(row.to_vec())) {
-                    Ok(()) => assert_eq!(found, [row(n).to_vec()], "byte {at}"),
-                    Err(IndexError(_)) => {}
+                // An error is an answer too: what is damaged is not believed.
+                if table.find(&row(n)[..8], |row| found.push(row.to_vec())).is_ok() {
+                    assert_eq!(found, [row(n).to_vec()], "byte {at}");
                 }
             }
         }
