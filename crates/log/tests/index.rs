@@ -3,9 +3,9 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use common::{Foreign, append, event, everything, open, options, restore_dir, try_open};
+use common::{Foreign, append, event, everything, files, open, options, restore_dir, try_open};
 use httt_log::{IndexState, Log, Transaction};
 
 async fn fill(log: &Log, from: u128) {
@@ -26,16 +26,6 @@ async fn same(dir: &Path, said: &str, what: &str) -> Option<String> {
         IndexState::Rebuilt { reason } => Some(reason),
         _ => None,
     }
-}
-
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for item in fs::read_dir(dir).expect("list") {
-        let path = item.expect("item").path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
-    }
-    found.sort();
-    found
 }
 
 #[tokio::test]

@@ -2,37 +2,9 @@
 
 mod common;
 
+use common::sha256::Sha256;
 use common::{append, open};
-use ct_merkle::digest::{FixedOutput, HashMarker, Output, OutputSizeUser, Update, array::typenum::U32};
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
-
-/// SHA-256 by ring, as the other implementation wants it.
-#[derive(Clone)]
-struct Sha256(ring::digest::Context);
-
-impl Default for Sha256 {
-    fn default() -> Self {
-        Self(ring::digest::Context::new(&ring::digest::SHA256))
-    }
-}
-
-impl HashMarker for Sha256 {}
-
-impl OutputSizeUser for Sha256 {
-    type OutputSize = U32;
-}
-
-impl Update for Sha256 {
-    fn update(&mut self, data: &[u8]) {
-        self.0.update(data);
-    }
-}
-
-impl FixedOutput for Sha256 {
-    fn finalize_into(self, out: &mut Output<Self>) {
-        out.copy_from_slice(self.0.finish().as_ref());
-    }
-}
 
 #[tokio::test]
 async fn roots_of_all_sizes_agree() {

@@ -5,8 +5,8 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use common::sha256::Sha256;
 use common::{Foreign, append, open};
-use ct_merkle::digest::{FixedOutput, HashMarker, Output, OutputSizeUser, Update, array::typenum::U32};
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use ct_merkle::{ConsistencyProof, InclusionProof};
 use httt_feed::Digest;
@@ -16,34 +16,6 @@ use httt_log::tlog::{
 };
 use httt_log::{Log, ReadError, Transaction};
 use tlog_tiles::{Hash, HashReader as _, TileHashReader, TileReader};
-
-/// SHA-256 by ring, as the other implementation wants it.
-#[derive(Clone)]
-struct Sha256(ring::digest::Context);
-
-impl Default for Sha256 {
-    fn default() -> Self {
-        Self(ring::digest::Context::new(&ring::digest::SHA256))
-    }
-}
-
-impl HashMarker for Sha256 {}
-
-impl OutputSizeUser for Sha256 {
-    type OutputSize = U32;
-}
-
-impl Update for Sha256 {
-    fn update(&mut self, data: &[u8]) {
-        self.0.update(data);
-    }
-}
-
-impl FixedOutput for Sha256 {
-    fn finalize_into(self, out: &mut Output<Self>) {
-        out.copy_from_slice(self.0.finish().as_ref());
-    }
-}
 
 /// Sizes at which trees and tiles have their borders.
 const SIZES: [u64; 12] = [1, 2, 3, 7, 8, 9, 255, 256, 257, 511, 512, 700];

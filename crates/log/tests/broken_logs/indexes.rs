@@ -1,21 +1,11 @@
 //! The index in every state: it is derived, so the log opens whole whatever stands there. Its folder is opaque here.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::common::{overwrite, restore_dir};
+use crate::common::{files, overwrite, restore_dir};
 use crate::healthy::{Healthy, Moment};
 use crate::{Case, Opens};
-
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for item in fs::read_dir(dir).expect("list") {
-        let path = item.expect("item").path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
-    }
-    found.sort();
-    found
-}
 
 #[tokio::test]
 async fn every_broken_index() {

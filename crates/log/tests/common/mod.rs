@@ -1,6 +1,8 @@
 //! What the tests share: nodes with fixed keys, events, foreign feeds, folders to copy and to harm.
 #![allow(dead_code)]
 
+pub(crate) mod sha256;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -141,6 +143,17 @@ pub(crate) fn restore_dir(from: &Path, to: &Path) {
 
 pub(crate) fn chunk(dir: &Path, number: u32) -> PathBuf {
     dir.join("chunks").join(format!("{number:08}.chunk"))
+}
+
+/// All files below a folder.
+pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for item in fs::read_dir(dir).expect("list") {
+        let path = item.expect("item").path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
 }
 
 /// Writes a file even if it is read-only.
