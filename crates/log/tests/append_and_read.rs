@@ -4,7 +4,7 @@ mod common;
 
 use common::{append, code, event, event_on, open};
 use httt_feed::Lane;
-use httt_log::{Direction, EventPosition, Filter, Options, ReadError, Transaction};
+use httt_log::{Direction, EventPosition, Filter, NewEvent, Options, ReadError, Transaction};
 use uuid::Uuid;
 
 #[tokio::test]
@@ -168,4 +168,61 @@ async fn a_long_stream_is_read_from_any_version_either_way() {
         }
     }
     log.close().await;
+}
+
+/// One log of wanted entries and others, the others damaged; which of these filters still read it.
+async fn filters_that_pass_over_damage() -> [bool; 4] {
+    use std::os::unix::fs::FileExt as _;
+    let dir = tempfile::tempdir().expect("dir");
+    // Some of the index in memory, most of it in runs.
+    let (log, _) = common::try_open_with(dir.path(), common::options()).expect("open");
+    for n in 0..60_u64 {
+        let (lane, group, kind, at_ms) = match n % 2 {
+            0 => (Lane::Content, "wanted", "httt.test.Wanted", 1_000),
+            _ => (Lane::Report, "other", "httt.test.Other", 2_000),
+        };
+        let event = event_on(lane, &format!("{group}/{n}"), u128::from(n) + 1, "text").at(at_ms);
+        let event = NewEvent { kind: kind.into(), ..event };
+        log.commit(Transaction::append([event])).await.expect("commit");
+    }
+    let path = common::chunk(dir.path(), 0);
+    let file = std::fs::OpenOptions::new().write(true).open(&path).expect("chunk");
+    let bytes = std::fs::read(&path).expect("chunk");
+    for (at, _) in bytes.windows(6).enumerate().filter(|(_, window)| *window == b"other/") {
+        file.write_all_at(b"?", at as u64).expect("write");
+    }
+    let all = log.events(EventPosition::START, &Filter::default(), Direction::Forward, 100);
+    assert!(matches!(all, Err(ReadError::Damaged(_))), "{all:?}");
+    let filters = [
+        Filter { lane: Some(Lane::Content), ..Filter::default() },
+        Filter { until_ms: Some(1_500), ..Filter::default() },
+        Filter { stream_prefix: Some("wanted/".into()), ..Filter::default() },
+        Filter { kinds: vec!["httt.test.Wanted".into()], ..Filter::default() },
+    ];
+    let ways = [(EventPosition::START, Direction::Forward), (EventPosition::END, Direction::Backward)];
+    filters.map(|filter| {
+        ways.iter().all(|(from, direction)| match log.events(*from, &filter, *direction, 100) {
+            Ok(page) => {
+                assert_eq!((page.events.len(), page.more), (30, false), "{filter:?}");
+                true
+            }
+            Err(error) => {
+                assert!(matches!(error, ReadError::Damaged(_)), "{filter:?}: {error}");
+                false
+            }
+        })
+    })
+}
+
+/// Entries that the index rules out are not even read. Lanes and times are exact; two types, or two groups of streams,
+/// share a bit of 64 in one log, but hardly in six.
+#[tokio::test]
+async fn what_is_filtered_out_is_not_read() {
+    let mut ever = [false; 4];
+    for _ in 0..6 {
+        let passed = filters_that_pass_over_damage().await;
+        assert_eq!(passed[..2], [true, true], "lanes and times");
+        ever = [0, 1, 2, 3].map(|n| ever[n] || passed[n]);
+    }
+    assert_eq!(ever, [true; 4]);
 }
