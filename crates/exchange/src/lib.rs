@@ -32,8 +32,8 @@ pub use refusal::{refusal_from_wire, refusal_to_wire};
 pub use runner::{Link, LinkState, PushesFor, RunnerOptions, SpanOf, run};
 pub use service::{Receipts, Service, SharedDirectory, StoppedFeeds};
 pub use witness::{
-    AddCheckpoint, DEFAULT_WITNESS_EVERY, MAX_ADD_CHECKPOINT_BYTES, MAX_KEPT_REFUSALS, OwnState, Seen, Watched,
-    WitnessRefusal, Witnessing, judge, run_witness,
+    AddCheckpoint, DEFAULT_WITNESS_EVERY, MAX_ADD_CHECKPOINT_BYTES, MAX_CHECKPOINT_BODY_BYTES, MAX_KEPT_REFUSALS,
+    OwnState, Seen, Watched, WitnessRefusal, Witnessing, judge, run_witness,
 };
 
 /// Most bytes of entries asked for, sent or served in one call.

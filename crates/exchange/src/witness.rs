@@ -20,6 +20,10 @@ pub use keeper::{DEFAULT_WITNESS_EVERY, MAX_KEPT_REFUSALS, OwnState, Watched, Wi
 /// Largest body of an add-checkpoint: a checkpoint, the longest proof, and the line before it.
 pub const MAX_ADD_CHECKPOINT_BYTES: usize = MAX_NOTE_BYTES + 4 * 1024;
 
+/// Longest text of a checkpoint, without its signatures, that is cosigned: two of them with their log's signatures fit
+/// in one event, which is how a contradiction is kept.
+pub const MAX_CHECKPOINT_BODY_BYTES: usize = 1_024;
+
 const _: () = assert!(MAX_PROOF_HASHES * 45 + 30 < 4 * 1024);
 
 /// The body of an add-checkpoint: a checkpoint, and the proof that it continues the one of `old` entries.
@@ -139,7 +143,11 @@ impl AddCheckpoint {
             }
             proof.push(parse_hash(line).ok_or_else(|| malformed("a proof line is not a SHA-256 in base64"))?);
         }
-        Ok(Self { old, proof, checkpoint: SignedCheckpoint::parse(checkpoint)? })
+        let checkpoint = SignedCheckpoint::parse(checkpoint)?;
+        if checkpoint.body().len() > MAX_CHECKPOINT_BODY_BYTES {
+            return Err(malformed("the checkpoint's text is longer than 1,024 bytes"));
+        }
+        Ok(Self { old, proof, checkpoint })
     }
 }
 

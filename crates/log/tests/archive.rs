@@ -196,3 +196,27 @@ async fn an_archive_is_one_logs_in_one_folder_and_holds_nothing_damaged() {
     assert!(archive(nothing.path(), to.path(), 2, None).is_err());
     assert_eq!(fs::read_dir(nothing.path()).expect("list").count(), 0, "nothing was made there");
 }
+
+/// Two histories of one log, as after a restore, do not share an archive.
+#[tokio::test]
+async fn another_historys_archived_chunk_is_not_replaced() {
+    let (dir, fork, to) =
+        (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+    open(dir.path()).close().await;
+    common::restore_dir(dir.path(), fork.path());
+    for (dir, text) in [(dir.path(), "this"), (fork.path(), "that")] {
+        let (log, _) = try_open_with(dir, small_chunks(2_000)).expect("open");
+        for id in 0..50 {
+            log.commit(append("s", id, text)).await.expect("commit");
+        }
+        log.close().await;
+    }
+    archive(dir.path(), to.path(), 1, None).expect("archive");
+    let before = common::files(to.path()).iter().map(|path| fs::read(path).expect("read")).collect::<Vec<_>>();
+    let refused = archive(fork.path(), to.path(), 1, None).expect_err("another history");
+    assert!(refused.to_string().contains("another history"), "{refused}");
+    let after = common::files(to.path()).iter().map(|path| fs::read(path).expect("read")).collect::<Vec<_>>();
+    assert!(before == after, "nothing was replaced");
+    says(dir.path()).await;
+    says(fork.path()).await;
+}

@@ -302,3 +302,35 @@ async fn a_damaged_log_is_not_backed_up_over_a_good_copy() {
     let error = backup(dir.path(), &out.path().join("y"), BackupOptions::default()).expect_err("short");
     assert!(matches!(error, KeepError::Log(OpenError::ShorterThanCheckpoint { entries: 29, checkpoint: 30, .. })));
 }
+
+/// Another history need not have a commit where the backup ends: nothing is replaced before that is known.
+#[tokio::test]
+async fn another_history_in_larger_groups_replaces_nothing() {
+    let (dir, old) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+    let out = tempfile::tempdir().expect("dir");
+    let (log, _) = try_open_with(dir.path(), small_chunks(CHUNK_BYTES)).expect("open");
+    fill(&log, 0..20).await;
+    log.close().await;
+    copy_dir(dir.path(), old.path());
+    let (log, _) = try_open_with(dir.path(), small_chunks(CHUNK_BYTES)).expect("open");
+    fill(&log, 20..22).await;
+    log.close().await;
+    make(dir.path(), out.path());
+    let before = chunks(out.path());
+    let (log, _) = try_open_with(old.path(), small_chunks(CHUNK_BYTES)).expect("open");
+    let mut foreign = common::Foreign::new("TW→*/content", 9);
+    log.commit(httt_log::Transaction::copy(foreign.batches(7))).await.expect("commit");
+    assert_eq!(log.len(), 27);
+    log.close().await;
+    for manifest in [true, false] {
+        if !manifest {
+            fs::remove_file(out.path().join("backup.json")).expect("remove");
+        }
+        let refused = backup(old.path(), out.path(), BackupOptions::default()).expect_err("refused");
+        assert!(matches!(&refused, KeepError::RootDiffers { size: 22, .. }), "{refused}");
+        // What both histories have may be copied anew.
+        let bytes = |(name, (bytes, _)): (&String, &(Vec<u8>, u64))| (name.clone(), bytes.clone());
+        let now: Vec<_> = chunks(out.path()).iter().map(bytes).collect();
+        assert!(now == before.iter().map(bytes).collect::<Vec<_>>(), "nothing was lost");
+    }
+}

@@ -52,7 +52,7 @@ pub struct TlogConfig {
     /// Whether bundles that hold nothing but entries for everybody (audience `*`) are given out without log-in. Bundles
     /// with any other entry, and all those of the lane `local`, never are. Default false.
     pub public_entries: bool,
-    /// How often cosignatures are asked for, ms. Default 60000.
+    /// How often cosignatures are asked for, ms. Default 600000.
     pub witness_every_ms: u64,
 }
 
@@ -151,7 +151,9 @@ impl Shown {
 fn for_everybody(log: &Log, tile: &Tile) -> Result<bool, httt_log::ReadError> {
     let Some(first) = tile.index().checked_mul(TILE_WIDTH.into()) else { return Ok(true) };
     let entries = log.read(first, tile.width().into(), usize::MAX)?;
-    Ok(entries.iter().all(|entry| entry.feed.audience == Audience::All && entry.feed.lane != Lane::Local))
+    // An entry that is committed between this look and the answer was not looked at.
+    Ok(entries.len() == usize::from(tile.width())
+        && entries.iter().all(|entry| entry.feed.audience == Audience::All && entry.feed.lane != Lane::Local))
 }
 
 async fn add_checkpoint(State(shown): State<Shown>, body: String) -> Response {

@@ -110,7 +110,7 @@ impl<P: Peer> Session<'_, P> {
                 (status, body) => return Err(RoundError::Refused { status, body }),
             }
         }
-        Ok(())
+        Err(RoundError::Refused { status: 409, body: "it names one size after the other".to_owned() })
     }
 
     /// The peer's log to this node.
@@ -144,7 +144,7 @@ impl<P: Peer> Session<'_, P> {
                 Err(refusal) => return Err(refusal.into()),
             }
         }
-        Ok(())
+        Err(RoundError::Refused { status: 409, body: "its log is witnessed elsewhere at the same time".to_owned() })
     }
 
     fn longer(&self, held: u64, own: u64) -> RoundError {

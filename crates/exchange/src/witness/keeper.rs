@@ -18,7 +18,8 @@ use crate::evidence::derived_id;
 /// How often a node asks for cosignatures, unless told otherwise. In between, everybody is shown one checkpoint, so that
 /// it gathers the cosignatures of all.
 pub const DEFAULT_WITNESS_EVERY: Duration = Duration::from_secs(600);
-/// Refused checkpoints kept of one log. Beyond that the story is told; the rest goes to the program's log only.
+/// Refused checkpoints kept of one log; beyond that as many again that have another root for a size cosigned before. The
+/// rest goes to the program's log only.
 pub const MAX_KEPT_REFUSALS: u64 = 100;
 /// How long a checkpoint that nobody cosigned is shown at least.
 const UNCOSIGNED_STAYS: Duration = Duration::from_secs(1);
@@ -121,17 +122,21 @@ impl Witnessing {
         let request = AddCheckpoint::parse(body)?;
         let keys = self.keys_of(request.checkpoint.origin());
         for _ in 0..MAX_TRIES {
+            // Before looking: what is recorded meanwhile must not be older than what this says.
+            let seconds = u64::try_from(self.clock.now_ms() / 1_000).unwrap_or_default();
             let (held, version) = self.held(request.checkpoint.origin())?;
-            let seen = held.as_ref().and_then(seen);
+            let seen = held.as_ref().map(seen).transpose()?.flatten();
             if let Err(refusal) = judge(seen, &request, &keys) {
-                if refusal.is_evidence() {
+                // A wrong proof for what was cosigned already contradicts nothing.
+                let (size, root) = (request.checkpoint.size(), request.checkpoint.root());
+                let known = seen.is_some_and(|seen| (seen.size, seen.root) == (size, root));
+                if refusal.is_evidence() && !known {
                     self.keep_refused(&request, held.as_ref(), &refusal).await;
                 }
                 return Err(refusal);
             }
             let grown = seen.is_none_or(|seen| seen.size != request.checkpoint.size());
             if !grown || self.write_down(&request.checkpoint, &keys, version).await? {
-                let seconds = u64::try_from(self.clock.now_ms() / 1_000).unwrap_or_default();
                 let line = self.log.cosign(&request.checkpoint, seconds);
                 return line.map_err(|error| WitnessRefusal::Unavailable(error.to_string()));
             }
@@ -144,7 +149,11 @@ impl Witnessing {
     /// # Errors
     /// [`WitnessRefusal::Stale`] when the log has fewer than `old` entries; [`WitnessRefusal::Unavailable`].
     pub async fn own_checkpoint(&self, old: u64) -> Result<AddCheckpoint, WitnessRefusal> {
-        let checkpoint = self.current().await?;
+        let mut checkpoint = self.current().await?;
+        if (checkpoint.size() + 1..=self.log.len()).contains(&old) {
+            // Somebody was shown a newer one than is shown now, the one at /tlog/checkpoint, say.
+            checkpoint = self.renew().await?;
+        }
         if old > checkpoint.size() {
             return Err(WitnessRefusal::Stale { size: checkpoint.size() });
         }
@@ -187,7 +196,7 @@ impl Witnessing {
     /// [`WitnessRefusal::Unavailable`].
     pub async fn forget(&self, origin: &str, reason: &str, account: &str) -> Result<bool, WitnessRefusal> {
         let (held, _) = self.held(origin)?;
-        let Some(seen) = held.as_ref().and_then(seen) else { return Ok(false) };
+        let Some(seen) = held.as_ref().map(seen).transpose()?.flatten() else { return Ok(false) };
         let forgotten = WitnessForgotten { origin: origin.to_owned(), reason: reason.to_owned(), size: seen.size };
         let event = self.event(stream(origin), &forgotten).with_actor(account);
         self.log.commit(Transaction::append([event])).await.map_err(unavailable)?;
@@ -253,8 +262,7 @@ impl Witnessing {
         {
             return Ok(current);
         }
-        let text = self.log.write_checkpoint().await.map_err(unavailable)?;
-        let fresh = SignedCheckpoint::parse(&text)?;
+        let fresh = self.fresh().await?;
         let mut own = self.own();
         // Somebody else may have been quicker, and shown that one.
         match &own.current {
@@ -264,6 +272,18 @@ impl Witnessing {
                 Ok(fresh)
             }
         }
+    }
+
+    async fn fresh(&self) -> Result<SignedCheckpoint, WitnessRefusal> {
+        let text = self.log.write_checkpoint().await.map_err(unavailable)?;
+        Ok(SignedCheckpoint::parse(&text)?)
+    }
+
+    /// Shows the log's newest checkpoint from now on.
+    async fn renew(&self) -> Result<SignedCheckpoint, WitnessRefusal> {
+        let fresh = self.fresh().await?;
+        self.own().current = Some((fresh.clone(), Instant::now()));
+        Ok(fresh)
     }
 
     /// Whether a checkpoint was shown long enough. One that nobody cosigned yet need not stay, once those who were shown
@@ -278,7 +298,7 @@ impl Witnessing {
     fn grew(&self, from: u64) -> Result<bool, WitnessRefusal> {
         let entries = self.log.read(from, MAX_LOOKED, MAX_LOOKED_BYTES).map_err(unavailable)?;
         let news = entries.iter().flat_map(|entry| entry.batch.events.iter());
-        Ok(entries.len() == MAX_LOOKED
+        Ok(from + (entries.len() as u64) < self.log.len()
             || news.into_iter().any(|event| event.r#type != CheckpointWitnessed::full_name()))
     }
 
@@ -346,7 +366,10 @@ impl Witnessing {
         tracing::error!(origin, size = request.checkpoint.size(), %refusal, "a checkpoint does not continue the log");
         let held = held.and_then(witnessed);
         let kept = self.latest(&refused_stream(origin)).map_or(0, |(_, kept)| kept);
-        if kept >= MAX_KEPT_REFUSALS {
+        // Wrong proofs anybody can send; two roots for one size only the log's own node.
+        let most =
+            if matches!(refusal, WitnessRefusal::Forked { .. }) { 2 * MAX_KEPT_REFUSALS } else { MAX_KEPT_REFUSALS };
+        if kept >= most {
             return;
         }
         let offered = request.checkpoint.only_by(&self.keys_of(origin));
@@ -388,9 +411,17 @@ fn witnessed(event: &RecordedEvent) -> Option<CheckpointWitnessed> {
     is.then(|| CheckpointWitnessed::decode(event.event.data.clone()).ok()).flatten()
 }
 
-fn seen(event: &RecordedEvent) -> Option<Seen> {
-    let witnessed = witnessed(event)?;
-    Some(Seen { size: witnessed.size, root: Digest::from_slice(&witnessed.root)? })
+/// What an event of a witness stream says was cosigned last; nothing after it was forgotten.
+fn seen(event: &RecordedEvent) -> Result<Option<Seen>, WitnessRefusal> {
+    if event.event.r#type == WitnessForgotten::full_name() {
+        return Ok(None);
+    }
+    // Anything else that is not understood must not count as "never seen": then any history would be cosigned.
+    let read = || {
+        let witnessed = witnessed(event)?;
+        Some(Seen { size: witnessed.size, root: Digest::from_slice(&witnessed.root)? })
+    };
+    read().map(Some).ok_or_else(|| unavailable(format!("event {} of a witness stream is not understood", event.id())))
 }
 
 fn unavailable(error: impl std::fmt::Display) -> WitnessRefusal {

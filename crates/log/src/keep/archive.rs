@@ -148,6 +148,11 @@ fn move_chunk(
         return Err(KeepError::NotAsRecorded { path: new, what: "the copy does not read back as written".into() });
     }
     whole(&new, header, next)?;
+    if is_intact(&target) && copy::digest(&target).map_err(moving())? != (length, digest) {
+        copy::remove_if_there(&new).map_err(moving())?;
+        let what = "another history of this log is archived there; archive this one to another folder".to_owned();
+        return Err(KeepError::NotAsRecorded { path: target, what });
+    }
     copy::set_readonly(&new).map_err(moving())?;
     copy::put_in_place(&new, &target).map_err(moving())?;
 
@@ -166,6 +171,23 @@ fn move_chunk(
     copy::write(&places::stub_path(chunks_dir, header.number), &text).map_err(moving())?;
     fs::remove_file(&live).and_then(|()| copy::sync_dir(chunks_dir)).map_err(moving())?;
     Ok(length)
+}
+
+/// Whether a file is a chunk with entries that ends at a commit. What is not may be what an interruption left.
+fn is_intact(path: &Path) -> bool {
+    let walk = || {
+        let header = scan::read_header(path).ok()??.ok()?;
+        let seed = Seed::of(&header.log_id);
+        let mut scanner = Scanner::new(path, seed, CHUNK_HEADER_BYTES as u64, header.first_position, 0).ok()?;
+        loop {
+            match scanner.step().ok()? {
+                Step::Group(_) => {}
+                Step::End => return Some(scanner.position() > header.first_position),
+                Step::Bad(_) => return Some(false),
+            }
+        }
+    };
+    walk().unwrap_or(false)
 }
 
 /// Damage is not archived: it would be found when nobody has the means to repair it any more.

@@ -288,6 +288,9 @@ impl Run<'_> {
         if next.is_some() {
             copy::set_readonly(&new).map_err(KeepError::io(format!("copying {name}")))?;
         }
+        // Another history may have commits elsewhere: what is vouched for up to here must have been met, not only not
+        // contradicted, before anything is replaced.
+        self.vouchers.finish_up_to(self.range.size())?;
         copy::put_in_place(&new, &target).map_err(KeepError::io(format!("copying {name}")))?;
         self.records.push(ChunkRecord::new(header.number, header.first_position, length, digest, &self.range));
         self.copied += 1;

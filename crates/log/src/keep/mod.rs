@@ -176,7 +176,15 @@ impl Vouchers {
 
     /// Everything vouched for must have been met: roots are vouched for where commits end.
     fn finish(&self) -> Result<(), KeepError> {
-        self.0.iter().find(|vouched| !vouched.seen).map_or(Ok(()), |vouched| Err(vouched.differs()))
+        self.finish_up_to(u64::MAX)
+    }
+
+    /// The same for what is vouched for about the first `size` entries.
+    fn finish_up_to(&self, size: u64) -> Result<(), KeepError> {
+        self.0
+            .iter()
+            .find(|vouched| !vouched.seen && vouched.size <= size)
+            .map_or(Ok(()), |vouched| Err(vouched.differs()))
     }
 }
 

@@ -77,6 +77,7 @@ pub fn export_tiles(dir: &Path, out: &Path, entries: bool) -> Result<ExportRepor
     let checkpoint = read_checkpoint(dir, u64::MAX)?;
     let size = checkpoint.size();
     let published = out.join(CHECKPOINT_FILE);
+    let mut continued = None;
     if let Some(bytes) = read_if_there(&published)? {
         let held = SignedCheckpoint::parse(&String::from_utf8_lossy(&bytes));
         let held = held.map_err(|_| ExportError::Differs { path: published.clone() })?;
@@ -86,6 +87,7 @@ pub fn export_tiles(dir: &Path, out: &Path, entries: bool) -> Result<ExportRepor
         if held.size() > size {
             return Err(ExportError::Ahead { theirs: held.size(), ours: size });
         }
+        continued = Some((held.size(), held.root()));
     }
     let mut export = Export { out, report: ExportReport { size, ..Default::default() }, levels: Default::default() };
     let (mut range, mut bundle) = (CompactRange::default(), Vec::new());
@@ -94,6 +96,10 @@ pub fn export_tiles(dir: &Path, out: &Path, entries: bool) -> Result<ExportRepor
         let leaf = leaf_hash(&bytes);
         let mut completed = vec![(0, leaf)];
         range.push(leaf, |node| completed.push((usize::from(node.level), node.hash)));
+        // A partial tile is not compared with the one that takes its place, so the root is.
+        if continued.is_some_and(|(size, root)| size == range.size() && root != range.root()) {
+            return Err(ExportError::Differs { path: published });
+        }
         for (level, hash) in completed {
             export.hash(level, hash)?;
         }

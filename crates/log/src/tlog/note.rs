@@ -113,12 +113,16 @@ impl SignedCheckpoint {
         Ok(good.iter().filter_map(|line| find(keys, line.name(), line.id())).collect())
     }
 
-    /// The note with no other signature lines than those by `keys`, which are not verified again; with none at all where
-    /// there is no such line.
+    /// The note with no other signature lines than those by `keys`, one for each key: the first, which is the one that
+    /// [`SignedCheckpoint::signers`] verifies. With none at all where there is no such line.
     pub fn only_by(&self, keys: &[VerifierKey]) -> String {
+        let mut taken = Vec::new();
         let by_keys = |line: &&str| {
-            let line = Signature::from_bytes(line.as_bytes());
-            line.is_ok_and(|signature| find(keys, signature.name(), signature.id()).is_some())
+            let line = Signature::from_bytes(line.as_bytes()).ok();
+            let key = line.and_then(|line| find(keys, line.name(), line.id())).map(|key| (key.name(), key.id()));
+            let fresh = key.is_some_and(|key| !taken.contains(&key));
+            taken.extend(key);
+            fresh
         };
         let lines = self.signature_lines().lines().filter(by_keys);
         lines.fold(format!("{}\n", self.body()), |text, line| text + line + "\n")

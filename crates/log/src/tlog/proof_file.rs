@@ -203,7 +203,10 @@ impl ProofFile {
         // One witness named twice, or under two names, is one witness.
         let mut witnesses: Vec<&VerifierKey> = Vec::new();
         for key in self.checkpoint.signers(&keys.witnesses)? {
-            if key.purpose() == KeyPurpose::Cosigner && !witnesses.iter().any(|known| known.key() == key.key()) {
+            // A log is no witness of itself.
+            let other = key.key() != keys.log.key();
+            if other && key.purpose() == KeyPurpose::Cosigner && !witnesses.iter().any(|known| known.key() == key.key())
+            {
                 witnesses.push(key);
             }
         }

@@ -265,9 +265,12 @@ impl<S: ModelSet> Inner<S> {
         let mut encoded = self.each_part(|folded, part| {
             (part.name(), versions_of(&folded.set, part.name()), folded.position, part.encode())
         });
+        let broken: Vec<_> = encoded.iter().filter(|(.., bytes)| bytes.is_err()).map(|(model, ..)| *model).collect();
         while let Some((model, versions, position, bytes)) = encoded.pop() {
             let bytes = match bytes {
-                Ok(bytes) => bytes,
+                // What looked at a broken model may be wrong without knowing: it must not outlive the mending of that one.
+                Ok(bytes) if !broken.iter().any(|broken| versions.contains_key(*broken)) => bytes,
+                Ok(_) => continue,
                 Err(problem) => {
                     tracing::error!(model, problem, "a read model is not stored");
                     continue;

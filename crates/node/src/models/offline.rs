@@ -54,18 +54,16 @@ pub fn rebuild<S: ModelSet>(
 ) -> Result<Vec<Comparison>, OfflineError> {
     let store = SnapshotStore::open_or_begin(models)?;
     let (compared, folded, log_id, root) = fold_and_compare::<S>(log, read_all::<S>(&store), on_progress)?;
-    for part in folded.set.parts().into_iter().rev() {
-        let (model, position) = (part.name(), folded.position);
-        match part.encode() {
-            Ok(bytes) if position > 0 => store.write(&Snapshot {
-                model: model.to_owned(),
-                versions: versions_of(&folded.set, model),
-                log_id,
-                position,
-                root,
-                bytes,
-            })?,
-            Ok(_) => {}
+    let encoded: Vec<_> = folded.set.parts().into_iter().map(|part| (part.name(), part.encode())).collect();
+    let broken: Vec<_> = encoded.iter().filter(|(_, bytes)| bytes.is_err()).map(|(model, _)| *model).collect();
+    for (model, bytes) in encoded.into_iter().rev() {
+        let (versions, position) = (versions_of(&folded.set, model), folded.position);
+        match bytes {
+            // As in `Models::store_all`: what looked at a broken model must not outlive the mending of that one.
+            Ok(_) if position == 0 || broken.iter().any(|broken| versions.contains_key(*broken)) => {}
+            Ok(bytes) => {
+                store.write(&Snapshot { model: model.to_owned(), versions, log_id, position, root, bytes })?;
+            }
             Err(problem) => tracing::error!(model, problem, "a read model is not stored"),
         }
     }

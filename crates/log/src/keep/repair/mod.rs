@@ -25,8 +25,9 @@ use self::sources::Sources;
 use super::copy::{self, Teller};
 use super::{KeepError, OnKeepProgress, Vouchers};
 use crate::frame::chunk_name;
+use crate::index::aside;
 use crate::merkle::CompactRange;
-use crate::open::{CHUNKS_DIR, lock};
+use crate::open::{CHUNKS_DIR, INDEX_DIR, lock};
 use crate::{Damage, OpenError, catalogue, checkpoint, places, scan};
 
 pub use self::donor::Donor;
@@ -220,7 +221,9 @@ pub fn repair(dir: &Path, options: RepairOptions<'_>) -> Result<RepairReport, Re
     let total = numbers.iter().filter_map(|number| fs::metadata(places::path(&chunks, *number).ok()?).ok());
     let teller = Teller::new(total.map(|data| data.len()).sum(), options.on_progress);
     let sources = Sources::new(copies, others, described::indexes(dir, &log_id));
-    let required = claimed.map_or(0, |claimed| claimed.size);
+    // What an index knew that opening set aside was on disk: an unreadable end is no torn tail then.
+    let knew = aside::remembered(&dir.join(INDEX_DIR)).map_err(RepairError::io("reading what the index knew"))?;
+    let required = claimed.map_or(0, |claimed| claimed.size).max(knew);
     let mut mender = Mender {
         chunks: &chunks,
         work: &work,
