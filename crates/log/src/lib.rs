@@ -110,6 +110,7 @@
 //! # use httt_feed::{AgencyCode, Audience, Lane, Sealer, SigningKey};
 //! # use httt_log::{CommitError, Direction, EventPosition, Expected, Filter, Log, NewEvent, Options, Transaction};
 //! # use httt_wire::bulletin::BulletinWithdrawn;
+//! # use uuid::Uuid;
 //! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
 //! # let dir = tempfile::tempdir()?;
 //! # let sealer = Arc::new(Sealer::new(AgencyCode::new("TW")?, SigningKey::from_seed(&[1; 32])?));
@@ -117,7 +118,8 @@
 //! # let withdrawn = BulletinWithdrawn { bulletin: "b1".into(), reason: "superseded".into() };
 //! # let event = |stream: &str| NewEvent::of(Audience::All, Lane::Content, stream, &withdrawn);
 //! let transaction = || {
-//!     let events = [event("bulletin/b1"), event("audience/b1")].map(|event| event.with_id(uuid_of(&event.stream)));
+//!     let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
+//!     let events = [event("bulletin/b1").with_id(ids[0]), event("audience/b1").with_id(ids[1])];
 //!     Transaction::append(events).expecting("bulletin/b1", Expected::NoStream).expecting("audience/b1", Expected::NoStream)
 //! };
 //! let first = log.commit(transaction()).await?;
@@ -131,7 +133,6 @@
 //! let filter = Filter { stream_prefix: Some("bulletin/".into()), lane: Some(Lane::Content), ..Filter::default() };
 //! let page = log.events(EventPosition::END, &filter, Direction::Backward, 10)?;
 //! assert_eq!((page.events.len(), page.more), (1, false));
-//! # fn uuid_of(text: &str) -> uuid::Uuid { uuid::Uuid::from_u128(text.len() as u128) }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
