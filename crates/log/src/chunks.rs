@@ -133,11 +133,6 @@ impl Chunks {
     /// The entry at `position`, which is to be at `at`.
     pub(crate) fn entry(&self, at: Location, position: u64) -> Result<Entry, ReadError> {
         let (_, bytes) = self.frame(at, Kind::Entry, position)?;
-        self.decode(at, position, bytes)
-    }
-
-    /// The entry that `bytes`, found at `at`, are.
-    pub(crate) fn decode(&self, at: Location, position: u64, bytes: Bytes) -> Result<Entry, ReadError> {
         Entry::decode(position, bytes).map_err(|what| at.damaged(position, &what).into())
     }
 }

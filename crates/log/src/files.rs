@@ -1,10 +1,11 @@
-//! What the writer asks of the file system, behind a trait so that a test can let any of it fail.
+//! What the writer asks of the file system, behind a trait so that a test can let any of it fail; and what everybody else
+//! asks of it who keeps small files beside the chunks.
 
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A file the writer writes.
 pub(crate) trait WriteFile: Send + Debug {
@@ -60,7 +61,7 @@ impl Files for SystemFiles {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        sync_dir(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -104,4 +105,47 @@ pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::
 /// Whether the error says that there is no space.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+/// Puts a folder's names on disk.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Removes a file if it is there.
+pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+/// The name under which a file is made before it takes its place.
+pub(crate) fn new_name(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
+}
+
+/// Lets a synced file take its place, durably.
+pub(crate) fn put_in_place(new: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(new, path)?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Writes a small file beside its place and moves it there: it is seen whole or not at all. That it is the new one after
+/// a crash takes a sync of its folder, which many files of one folder can share.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = new_name(path);
+    remove_if_there(&new)?;
+    let mut file = File::create_new(&new)?;
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    fs::rename(&new, path)
+}
+
+/// The same, durable when it returns.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes)?;
+    path.parent().map_or(Ok(()), sync_dir)
 }

@@ -21,7 +21,7 @@ pub(crate) const MAX_GROUPS_PER_CHUNK: u32 = 1 << 24;
 const MAGIC: [u8; 8] = *b"HTTTLOG\0";
 
 /// The bytes at `at`, which the caller made sure are there.
-fn take<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+pub(crate) fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut value = [0; N];
     value.copy_from_slice(&bytes[at..at + N]);
     value
@@ -58,15 +58,15 @@ impl ChunkHeader {
     }
 
     pub(crate) fn decode(bytes: &[u8; CHUNK_HEADER_BYTES]) -> Result<Self, HeaderFault> {
-        if bytes[..8] != MAGIC || crc32c(&bytes[..60]) != u32::from_le_bytes(take(bytes, 60)) {
+        if bytes[..8] != MAGIC || crc32c(&bytes[..60]) != u32::from_le_bytes(bytes_at(bytes, 60)) {
             return Err(HeaderFault::Unreadable);
         }
-        match u32::from_le_bytes(take(bytes, 8)) {
+        match u32::from_le_bytes(bytes_at(bytes, 8)) {
             FORMAT_VERSION => Ok(Self {
-                log_id: take(bytes, 12),
-                number: u32::from_le_bytes(take(bytes, 28)),
-                first_position: u64::from_le_bytes(take(bytes, 32)),
-                created_ms: i64::from_le_bytes(take(bytes, 40)),
+                log_id: bytes_at(bytes, 12),
+                number: u32::from_le_bytes(bytes_at(bytes, 28)),
+                first_position: u64::from_le_bytes(bytes_at(bytes, 32)),
+                created_ms: i64::from_le_bytes(bytes_at(bytes, 40)),
             }),
             version => Err(HeaderFault::Version(version)),
         }
@@ -112,7 +112,7 @@ impl FrameHeader {
 
     /// `None`: no frame begins so.
     pub(crate) fn decode(bytes: &[u8; FRAME_HEADER_BYTES]) -> Option<Self> {
-        let length = u32::from_le_bytes(take(bytes, 0));
+        let length = u32::from_le_bytes(bytes_at(bytes, 0));
         let kind = match bytes[8] {
             1 => Kind::Entry,
             2 if length as usize == COMMIT_PAYLOAD_BYTES => Kind::Commit,
@@ -123,16 +123,16 @@ impl FrameHeader {
         }
         Some(Self {
             length,
-            crc: u32::from_le_bytes(take(bytes, 4)),
+            crc: u32::from_le_bytes(bytes_at(bytes, 4)),
             kind,
             group: u32::from_le_bytes([bytes[9], bytes[10], bytes[11], 0]),
-            position: u64::from_le_bytes(take(bytes, 12)),
+            position: u64::from_le_bytes(bytes_at(bytes, 12)),
         })
     }
 
     /// Whether header and payload are what was written.
     pub(crate) fn holds(seed: Seed, bytes: &[u8; FRAME_HEADER_BYTES], payload: &[u8]) -> bool {
-        Self::crc_of(seed, bytes, payload) == u32::from_le_bytes(take(bytes, 4))
+        Self::crc_of(seed, bytes, payload) == u32::from_le_bytes(bytes_at(bytes, 4))
     }
 }
 
@@ -180,12 +180,12 @@ impl Commit {
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         (bytes.len() == COMMIT_PAYLOAD_BYTES).then(|| Self {
-            first: u64::from_le_bytes(take(bytes, 0)),
-            count: u32::from_le_bytes(take(bytes, 8)),
-            crc: u32::from_le_bytes(take(bytes, 12)),
-            start: u64::from_le_bytes(take(bytes, 16)),
-            at_ms: i64::from_le_bytes(take(bytes, 24)),
-            root: Digest(take(bytes, 32)),
+            first: u64::from_le_bytes(bytes_at(bytes, 0)),
+            count: u32::from_le_bytes(bytes_at(bytes, 8)),
+            crc: u32::from_le_bytes(bytes_at(bytes, 12)),
+            start: u64::from_le_bytes(bytes_at(bytes, 16)),
+            at_ms: i64::from_le_bytes(bytes_at(bytes, 24)),
+            root: Digest(bytes_at(bytes, 32)),
         })
     }
 }
@@ -283,7 +283,7 @@ mod tests {
         for bit in 0..27 * 8 {
             let mut bytes = bytes.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            let header: [u8; FRAME_HEADER_BYTES] = take(&bytes, 0);
+            let header: [u8; FRAME_HEADER_BYTES] = bytes_at(&bytes, 0);
             let good = FrameHeader::decode(&header)
                 .is_some_and(|frame| frame.length == 7 && FrameHeader::holds(seed, &header, &bytes[20..27]));
             assert!(!good, "bit {bit}");

@@ -27,6 +27,18 @@ fn make(dir: &Path, out: &Path) -> BackupReport {
     backup(dir, out, BackupOptions::default()).expect("backup")
 }
 
+/// A log of 22 entries in `dir`, backed up to `out`, and an older copy of it with 20 in `old`.
+async fn backed_up_after_a_copy(dir: &Path, old: &Path, out: &Path) {
+    let (log, _) = try_open_with(dir, small_chunks(CHUNK_BYTES)).expect("open");
+    fill(&log, 0..20).await;
+    log.close().await;
+    copy_dir(dir, old);
+    let (log, _) = try_open_with(dir, small_chunks(CHUNK_BYTES)).expect("open");
+    fill(&log, 20..22).await;
+    log.close().await;
+    make(dir, out);
+}
+
 fn verify(dir: &Path, out: &Path) -> BackupReport {
     backup(dir, out, BackupOptions { verify: true, ..BackupOptions::default() }).expect("backup")
 }
@@ -180,14 +192,7 @@ async fn none_replaces_another_logs_or_a_longer_one() {
     let (dir, old, other) =
         (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
     let out = tempfile::tempdir().expect("dir");
-    let (log, _) = try_open_with(dir.path(), small_chunks(CHUNK_BYTES)).expect("open");
-    fill(&log, 0..20).await;
-    log.close().await;
-    copy_dir(dir.path(), old.path());
-    let (log, _) = try_open_with(dir.path(), small_chunks(CHUNK_BYTES)).expect("open");
-    fill(&log, 20..22).await;
-    log.close().await;
-    make(dir.path(), out.path());
+    backed_up_after_a_copy(dir.path(), old.path(), out.path()).await;
     let before = chunks(out.path());
     let refused = |dir: &Path| backup(dir, out.path(), BackupOptions::default()).expect_err("refused");
     assert!(matches!(refused(old.path()), KeepError::BackupAhead { backup: 22, log: 20, .. }));
@@ -308,14 +313,7 @@ async fn a_damaged_log_is_not_backed_up_over_a_good_copy() {
 async fn another_history_in_larger_groups_replaces_nothing() {
     let (dir, old) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
     let out = tempfile::tempdir().expect("dir");
-    let (log, _) = try_open_with(dir.path(), small_chunks(CHUNK_BYTES)).expect("open");
-    fill(&log, 0..20).await;
-    log.close().await;
-    copy_dir(dir.path(), old.path());
-    let (log, _) = try_open_with(dir.path(), small_chunks(CHUNK_BYTES)).expect("open");
-    fill(&log, 20..22).await;
-    log.close().await;
-    make(dir.path(), out.path());
+    backed_up_after_a_copy(dir.path(), old.path(), out.path()).await;
     let before = chunks(out.path());
     let (log, _) = try_open_with(old.path(), small_chunks(CHUNK_BYTES)).expect("open");
     let mut foreign = common::Foreign::new("TW→*/content", 9);

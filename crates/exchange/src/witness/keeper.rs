@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use httt_feed::{AgencyCode, Audience, Digest, Lane};
-use httt_log::tlog::{SignedCheckpoint, VerifierKey};
+use httt_feed::{Audience, Digest, Lane};
+use httt_log::tlog::{SignedCheckpoint, VerifierKey, node_name, node_of};
 use httt_log::{Clock, CommitError, Direction, Expected, Log, NewEvent, RecordedEvent, SystemClock, Transaction};
 use httt_wire::directory::{CheckpointRefused, CheckpointWitnessed, WitnessForgotten};
 use httt_wire::exchange::{self as wire, witness_request::Ask};
@@ -210,7 +210,7 @@ impl Witnessing {
     pub fn watched(&self) -> Result<Vec<Watched>, WitnessRefusal> {
         let directory = self.directory.get();
         let others = directory.members().filter(|member| member.code != *self.log.origin());
-        others.map(|member| self.watched_one(format!("httt/{}", member.code))).collect()
+        others.map(|member| self.watched_one(node_name(&member.code))).collect()
     }
 
     fn watched_one(&self, origin: String) -> Result<Watched, WitnessRefusal> {
@@ -304,8 +304,7 @@ impl Witnessing {
 
     /// The keys a log's node may sign with; none: it is no member, or this node itself.
     fn keys_of(&self, origin: &str) -> Vec<VerifierKey> {
-        let code = origin.strip_prefix("httt/").and_then(|code| AgencyCode::new(code).ok());
-        let Some(code) = code.filter(|code| code != self.log.origin()) else { return Vec::new() };
+        let Some(code) = node_of(origin).filter(|code| code != self.log.origin()) else { return Vec::new() };
         let directory = self.directory.get();
         let keys = directory.member(&code).into_iter().flat_map(|member| member.keys());
         keys.filter_map(|key| VerifierKey::log(&code, key)).collect()

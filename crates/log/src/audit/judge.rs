@@ -8,6 +8,7 @@ use httt_wire::{Message as _, Name as _, directory as pb, feed};
 
 use super::{GatewayKey, feed_head};
 use crate::entry::FeedHead;
+use crate::tlog::node_of;
 
 /// What is known at some position of the log.
 pub(super) struct Judge {
@@ -40,7 +41,7 @@ fn decode<M: httt_wire::Message + httt_wire::Name + Default>(event: &feed::Event
 
 impl Judge {
     pub(super) fn new(trusted: Option<Fingerprint>, checkpoint_origin: Option<String>) -> Self {
-        let own = checkpoint_origin.and_then(|line| AgencyCode::new(line.strip_prefix("httt/")?).ok());
+        let own = checkpoint_origin.and_then(|line| node_of(&line));
         Self {
             log_id: None,
             own_key: None,

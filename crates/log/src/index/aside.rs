@@ -1,8 +1,10 @@
 //! What becomes of an index that is not believed any more, and what it knew.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+
+use crate::files;
 
 /// Bytes of a number in a file.
 const MAX_NUMBER_BYTES: u64 = 32;
@@ -13,10 +15,6 @@ fn beside(index: &Path, what: &str) -> PathBuf {
     name.into()
 }
 
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-}
-
 /// The file beside an index that says: it failed, do not believe it.
 pub(crate) fn doubtful_mark(index: &Path) -> PathBuf {
     beside(index, ".doubtful")
@@ -24,21 +22,12 @@ pub(crate) fn doubtful_mark(index: &Path) -> PathBuf {
 
 /// Marks an index as doubtful, beyond the end of this process.
 pub(crate) fn mark_doubtful(index: &Path) -> io::Result<()> {
-    let mark = doubtful_mark(index);
-    File::create(&mark)?.sync_all()?;
-    sync_folder_of(&mark)
+    files::write(&doubtful_mark(index), b"")
 }
 
 /// Removes the mark, if there is one.
 pub(crate) fn unmark(index: &Path) -> io::Result<()> {
-    absent_is_fine(fs::remove_file(doubtful_mark(index)))
-}
-
-fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+    files::remove_if_there(&doubtful_mark(index))
 }
 
 fn knew_file(index: &Path) -> PathBuf {
@@ -48,11 +37,7 @@ fn knew_file(index: &Path) -> PathBuf {
 /// Remembers how many entries an index knew that is about to be set aside: the next attempt to open the log, without
 /// it, must not take for a torn tail what it knew to be more.
 pub(crate) fn remember_knew(index: &Path, entries: u64) -> io::Result<()> {
-    let path = knew_file(index);
-    let mut file = File::create(&path)?;
-    file.write_all(entries.to_string().as_bytes())?;
-    file.sync_all()?;
-    sync_folder_of(&path)
+    files::write(&knew_file(index), entries.to_string().as_bytes())
 }
 
 /// What was remembered; 0: nothing.
@@ -63,11 +48,10 @@ pub(crate) fn remembered(index: &Path) -> io::Result<u64> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         Err(error) => return Err(error),
     };
-    // Written half, it was about to be written again.
     Ok(text.trim().parse().unwrap_or(0))
 }
 
 /// The log was opened in the knowledge of it.
 pub(crate) fn forget_knew(index: &Path) -> io::Result<()> {
-    absent_is_fine(fs::remove_file(knew_file(index)))
+    files::remove_if_there(&knew_file(index))
 }

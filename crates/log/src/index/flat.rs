@@ -14,8 +14,8 @@ use crate::merkle::Node;
 
 /// Bytes of a tree node: hash and CRC.
 const NODE_BYTES: usize = 36;
-/// Levels of tree nodes kept above the leaves: 256^7 entries are more than positions go.
-pub(crate) const NODE_LEVELS: u8 = 7;
+/// Levels of tree nodes kept above the leaves: no log has the 256^8 entries that a node of the next would cover.
+const NODE_LEVELS: u8 = 7;
 
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)

@@ -1,6 +1,5 @@
 //! The threads that write what is recent as runs, and merge runs.
 
-use std::fs::File;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -8,11 +7,11 @@ use std::time::Duration;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::manifest::Manifest;
+use super::manifest::{Manifest, Saved};
 use super::recent::Recent;
 use super::run::{self, MergeError, Run, RunInfo};
-use super::{IndexError, Inner};
-use crate::FeedHead;
+use super::{IndexError, Inner, MANIFEST_DIR};
+use crate::{FeedHead, files};
 
 /// Runs of one level that are merged into one of the next.
 const RUNS_MERGED: usize = 8;
@@ -20,7 +19,6 @@ const RUNS_MERGED: usize = 8;
 const MAX_MERGED_IDS: u64 = 1 << 25;
 /// Pause before what could not be written is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-
 /// How long writing a part may take before whoever waits for room is told that it takes too long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -238,15 +236,9 @@ fn reserve_number(inner: &Inner) -> u32 {
 }
 
 /// Saves a change of the manifest; after an error nothing is changed.
-fn save(
-    inner: &Inner,
-    change: impl FnOnce(&mut super::manifest::Saved),
-    feeds: &[(u32, FeedHead)],
-) -> Result<(), IndexError> {
+fn save(inner: &Inner, change: impl FnOnce(&mut Saved), feeds: &[(u32, FeedHead)]) -> Result<(), IndexError> {
     // The names of new files first.
-    File::open(&inner.dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(|error| IndexError(format!("syncing the index's folder: {error}")))?;
+    files::sync_dir(&inner.dir).map_err(|error| IndexError(format!("syncing the index's folder: {error}")))?;
     let mut guard = inner.saved.lock().unwrap_or_else(PoisonError::into_inner);
     let (manifest, saved) = &mut *guard;
     let mut next = saved.clone();
@@ -254,7 +246,7 @@ fn save(
     let store = match manifest.take() {
         Some(store) => store,
         // sled does not recover from an error, a full disk say; a new handle does.
-        None => Manifest::open(&inner.dir.join("manifest"))?,
+        None => Manifest::open(&inner.dir.join(MANIFEST_DIR))?,
     };
     store.write(&next, feeds)?;
     *manifest = Some(store);

@@ -308,31 +308,24 @@ impl Index {
     /// Rows of the entries `from..from + count`.
     pub(crate) fn rows(&self, from: u64, count: usize) -> Result<Vec<EntryRow>, IndexError> {
         let to = from.saturating_add(count as u64);
-        let mut rows = Vec::new();
-        let mut at = from;
-        {
-            let state = self.inner.state();
-            let base = state.base();
-            if at < base {
-                // Rows in the file stay where they are; no need to hold the lock while they are read.
-                drop(state);
-                let end = to.min(base);
-                rows = self.inner.judged(self.inner.entries.read(at, (end - at) as usize))?;
-                at = end;
+        let state = self.inner.state();
+        let base = state.base();
+        if from < base {
+            // Rows in the file stay where they are: no need to hold the lock while they are read.
+            drop(state);
+            let end = to.min(base);
+            let mut rows = self.inner.judged(self.inner.entries.read(from, (end - from) as usize))?;
+            if end < to {
+                // What was in memory a moment ago may be in the file by now.
+                rows.extend(self.rows(end, (to - end) as usize)?);
             }
+            return Ok(rows);
         }
-        if at < to {
-            let state = self.inner.state();
-            if at < state.base() {
-                // What was in memory a moment ago was written meanwhile.
-                drop(state);
-                rows.extend(self.rows(at, (to - at) as usize)?);
-                return Ok(rows);
-            }
-            for part in state.in_memory().rev() {
-                rows.extend_from_slice(part.rows(at.max(part.first()), to));
-            }
+        let mut rows = Vec::with_capacity(count);
+        for part in state.in_memory().rev() {
+            rows.extend_from_slice(part.rows(from.max(part.first()), to));
         }
+        drop(state);
         if rows.len() == count {
             Ok(rows)
         } else {
@@ -371,18 +364,16 @@ impl Index {
     /// Entries of `feed` with the sequences `from..=to`, in order.
     pub(crate) fn batches(&self, feed: &FeedId, from: u64, to: u64) -> Result<Vec<u64>, IndexError> {
         let mut found = Vec::new();
-        let (runs, in_memory) = {
-            let state = self.inner.state();
-            let Some(number) = state.numbers.get(feed).copied() else { return Ok(found) };
-            let mut in_memory = Vec::new();
-            for part in state.in_memory().rev() {
-                part.feed(number, from, to, |entry| in_memory.push(entry));
-            }
-            let wanted = to.saturating_sub(from).saturating_add(1);
-            let runs = if in_memory.len() as u64 == wanted { Vec::new() } else { state.runs.clone() };
-            (runs.into_iter().map(|run| (run, number)).collect::<Vec<_>>(), in_memory)
-        };
-        for (run, number) in runs {
+        let mut in_memory = Vec::new();
+        let state = self.inner.state();
+        let Some(number) = state.numbers.get(feed).copied() else { return Ok(found) };
+        for part in state.in_memory().rev() {
+            part.feed(number, from, to, |entry| in_memory.push(entry));
+        }
+        let wanted = to.saturating_sub(from).saturating_add(1);
+        let runs = if in_memory.len() as u64 == wanted { Vec::new() } else { state.runs.clone() };
+        drop(state);
+        for run in runs {
             self.inner.judged(run.feed(number, from, to, |entry| found.push(entry)))?;
         }
         found.extend(in_memory);

@@ -13,7 +13,7 @@ use httt_wire::feed as pb;
 use super::IndexError;
 use super::hash::Hasher;
 use crate::chunks::Location;
-use crate::frame::MAX_PAYLOAD_BYTES;
+use crate::frame::{MAX_PAYLOAD_BYTES, bytes_at};
 
 /// Bytes of a row.
 pub(crate) const ROW_BYTES: usize = 104;
@@ -63,12 +63,6 @@ pub(crate) fn stream_group(stream: &str) -> &str {
     stream.split_inclusive('/').next().unwrap_or_default()
 }
 
-fn take<const N: usize>(bytes: &[u8; ROW_BYTES], at: usize) -> [u8; N] {
-    let mut value = [0; N];
-    value.copy_from_slice(&bytes[at..at + N]);
-    value
-}
-
 impl EntryRow {
     pub(crate) fn encode(&self, position: u64) -> [u8; ROW_BYTES] {
         let mut bytes = [0; ROW_BYTES];
@@ -89,27 +83,27 @@ impl EntryRow {
     }
 
     pub(crate) fn decode(position: u64, bytes: &[u8; ROW_BYTES]) -> Result<Self, IndexError> {
-        let length = u32::from_le_bytes(take(bytes, 12));
-        let good = Self::crc(position, bytes) == u32::from_le_bytes(take(bytes, 100));
+        let length = u32::from_le_bytes(bytes_at(bytes, 12));
+        let good = Self::crc(position, bytes) == u32::from_le_bytes(bytes_at(bytes, 100));
         // A lying row must not make a reader allocate more than a frame can hold.
         if !good || length as usize > MAX_PAYLOAD_BYTES {
             return Err(IndexError(format!("its row of entry {position} is damaged")));
         }
         Ok(Self {
             at: Location {
-                chunk: u32::from_le_bytes(take(bytes, 0)),
-                offset: u64::from_le_bytes(take(bytes, 4)),
+                chunk: u32::from_le_bytes(bytes_at(bytes, 0)),
+                offset: u64::from_le_bytes(bytes_at(bytes, 4)),
                 length,
             },
-            feed: u32::from_le_bytes(take(bytes, 16)),
-            sequence: u64::from_le_bytes(take(bytes, 20)),
-            at_ms: i64::from_le_bytes(take(bytes, 28)),
+            feed: u32::from_le_bytes(bytes_at(bytes, 16)),
+            sequence: u64::from_le_bytes(bytes_at(bytes, 20)),
+            at_ms: i64::from_le_bytes(bytes_at(bytes, 28)),
             traits: Traits {
-                occurred: (i64::from_le_bytes(take(bytes, 36)), i64::from_le_bytes(take(bytes, 44))),
-                types: u64::from_le_bytes(take(bytes, 52)),
-                streams: u64::from_le_bytes(take(bytes, 60)),
+                occurred: (i64::from_le_bytes(bytes_at(bytes, 36)), i64::from_le_bytes(bytes_at(bytes, 44))),
+                types: u64::from_le_bytes(bytes_at(bytes, 52)),
+                streams: u64::from_le_bytes(bytes_at(bytes, 60)),
             },
-            leaf: Digest(take(bytes, 68)),
+            leaf: Digest(bytes_at(bytes, 68)),
         })
     }
 

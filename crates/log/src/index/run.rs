@@ -22,6 +22,7 @@ use super::hash::{STREAM_HASH_BYTES, StreamHash};
 use super::recent::Recent;
 use super::table::{self, HEADER_BYTES, Rows, Shape, Table, TableWriter};
 use crate::EventPosition;
+use crate::frame::bytes_at;
 
 const ID_ROW_BYTES: usize = 14;
 const SPAN_BYTES: usize = 16;
@@ -59,17 +60,10 @@ impl Span {
     }
 
     fn decode(base: u64, bytes: &[u8]) -> Self {
-        let entry = base + u64::from(u32::from_be_bytes(part(bytes, 8)));
-        let place = EventPosition::new(entry, u32::from(u16::from_be_bytes(part(bytes, 12))));
-        Self { first: u64::from_be_bytes(part(bytes, 0)), place, count: u16::from_be_bytes(part(bytes, 14)) }
+        let entry = base + u64::from(u32::from_be_bytes(bytes_at(bytes, 8)));
+        let place = EventPosition::new(entry, u32::from(u16::from_be_bytes(bytes_at(bytes, 12))));
+        Self { first: u64::from_be_bytes(bytes_at(bytes, 0)), place, count: u16::from_be_bytes(bytes_at(bytes, 14)) }
     }
-}
-
-/// The bytes at `at`, which the caller made sure are there.
-fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    let mut value = [0; N];
-    value.copy_from_slice(&bytes[at..at + N]);
-    value
 }
 
 /// What the list of runs says of one.
@@ -153,10 +147,10 @@ impl FeedPart {
 
     fn decode(bytes: &[u8; FEED_BYTES]) -> Self {
         Self {
-            feed: u32::from_be_bytes(part(bytes, 0)),
-            first_sequence: u64::from_be_bytes(part(bytes, 4)),
-            start: u32::from_be_bytes(part(bytes, 12)),
-            count: u32::from_be_bytes(part(bytes, 16)),
+            feed: u32::from_be_bytes(bytes_at(bytes, 0)),
+            first_sequence: u64::from_be_bytes(bytes_at(bytes, 4)),
+            start: u32::from_be_bytes(bytes_at(bytes, 12)),
+            count: u32::from_be_bytes(bytes_at(bytes, 16)),
         }
     }
 }
@@ -169,7 +163,7 @@ struct OlderWriter {
 }
 
 fn older_crc(stamp: u64, number: u64, span: &[u8]) -> u32 {
-    crc32c_append(crc32c_append(crc32c(&stamp.to_le_bytes()), &number.to_le_bytes()), span)
+    crc32c_append(table::crc_begun(stamp, number), span)
 }
 
 impl OlderWriter {
@@ -318,8 +312,8 @@ pub(crate) fn merge(
         ID_ROW_BYTES,
         stop,
         |at, row| {
-            let entry = u32::from_be_bytes(part(row, 8)) + shift(runs[at]);
-            let mut row: [u8; ID_ROW_BYTES] = part(row, 0);
+            let entry = u32::from_be_bytes(bytes_at(row, 8)) + shift(runs[at]);
+            let mut row: [u8; ID_ROW_BYTES] = bytes_at(row, 0);
             row[8..12].copy_from_slice(&entry.to_be_bytes());
             Ok(table.push(&row)?)
         },
@@ -335,7 +329,7 @@ pub(crate) fn merge(
         STREAM_HASH_BYTES,
         stop,
         |at, row| {
-            let hash: StreamHash = part(row, 0);
+            let hash: StreamHash = bytes_at(row, 0);
             let mut start = older.written;
             match open.take() {
                 // The same stream in an older run: what was newest there is older now.
@@ -387,7 +381,7 @@ fn count_streams(runs: &[&Run], stop: &dyn Fn() -> bool) -> Result<u64, MergeErr
         STREAM_HASH_BYTES,
         stop,
         |_, row| {
-            let hash: StreamHash = part(row, 0);
+            let hash: StreamHash = bytes_at(row, 0);
             count += u64::from(before != Some(hash));
             before = Some(hash);
             Ok(())
@@ -464,14 +458,14 @@ impl Run {
     /// Gives the places of the events whose id has this hash to `take`, in no order.
     pub(crate) fn id(&self, hash: u64, mut take: impl FnMut(EventPosition)) -> Result<(), IndexError> {
         self.ids.find(&hash.to_be_bytes(), |row| {
-            let entry = self.info.first + u64::from(u32::from_be_bytes(part(row, 8)));
-            take(EventPosition::new(entry, u32::from(u16::from_be_bytes(part(row, 12)))));
+            let entry = self.info.first + u64::from(u32::from_be_bytes(bytes_at(row, 8)));
+            take(EventPosition::new(entry, u32::from(u16::from_be_bytes(bytes_at(row, 12)))));
         })
     }
 
     fn find_stream(&self, hash: &StreamHash) -> Result<Option<[u8; STREAM_ROW_BYTES]>, IndexError> {
         let mut found = None;
-        self.streams.find(hash, |row| found = Some(part(row, 0)))?;
+        self.streams.find(hash, |row| found = Some(bytes_at(row, 0)))?;
         Ok(found)
     }
 
@@ -525,7 +519,7 @@ impl Run {
     /// The newest span of a row, and where how many older ones are.
     fn stream_row(&self, row: &[u8]) -> Result<(Span, u32, u32), IndexError> {
         let newest = Span::decode(self.info.first, &row[12..28]);
-        let (start, count) = (u32::from_be_bytes(part(row, 28)), u32::from_be_bytes(part(row, 32)));
+        let (start, count) = (u32::from_be_bytes(bytes_at(row, 28)), u32::from_be_bytes(bytes_at(row, 32)));
         if u64::from(start) + u64::from(count) > self.info.older {
             return Err(IndexError(format!("run {} names older spans it does not have", self.info.number)));
         }

@@ -69,12 +69,17 @@ impl Shape {
     }
 
     fn crc(&self, number: u64) -> u32 {
-        crc32c_append(crc32c(&self.stamp.to_le_bytes()), &number.to_le_bytes())
+        crc_begun(self.stamp, number)
     }
 
     fn bucket_crc(&self, number: u64, start: u32, end: u32) -> u32 {
         crc32c_append(crc32c_append(self.crc(number), &start.to_le_bytes()), &end.to_le_bytes())
     }
+}
+
+/// The CRC of what is number `number` of its kind in a run, before its own bytes: what stands elsewhere is noticed.
+pub(crate) fn crc_begun(stamp: u64, number: u64) -> u32 {
+    crc32c_append(crc32c(&stamp.to_le_bytes()), &number.to_le_bytes())
 }
 
 /// The N-th of `parts` equal parts that `hash` falls in.

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::copy::{self, Teller};
 use super::{KeepError, OnKeepProgress, apart};
+use crate::files::{self, Files as _, SystemFiles};
 use crate::frame::{CHUNK_HEADER_BYTES, ChunkHeader, FORMAT_VERSION, Seed, chunk_name};
 use crate::open::{CHUNKS_DIR, lock};
 use crate::places::{self, ARCHIVE_FILE, Stub};
@@ -121,7 +122,7 @@ fn name_folder(chunks_dir: &Path, to: &Path, in_use: bool) -> Result<(), KeepErr
         return Err(naming()(what));
     }
     line.push(b'\n');
-    copy::write(&file, &line).map_err(naming())
+    files::write(&file, &line).map_err(naming())
 }
 
 fn move_chunk(
@@ -140,7 +141,7 @@ fn move_chunk(
         let (theirs, ours) = (hex::encode(theirs.log_id), hex::encode(header.log_id));
         return Err(KeepError::AnotherLog { dir: to.to_owned(), theirs, ours });
     }
-    let new = copy::new_name(&target);
+    let new = files::new_name(&target);
     let mut source = fs::File::open(&live).map_err(moving())?;
     let length = source.metadata().map_err(moving())?.len();
     let digest = copy::copy(&mut source, length, &new, teller).map_err(moving())?;
@@ -149,12 +150,12 @@ fn move_chunk(
     }
     whole(&new, header, next)?;
     if is_intact(&target) && copy::digest(&target).map_err(moving())? != (length, digest) {
-        copy::remove_if_there(&new).map_err(moving())?;
+        files::remove_if_there(&new).map_err(moving())?;
         let what = "another history of this log is archived there; archive this one to another folder".to_owned();
         return Err(KeepError::NotAsRecorded { path: target, what });
     }
-    copy::set_readonly(&new).map_err(moving())?;
-    copy::put_in_place(&new, &target).map_err(moving())?;
+    SystemFiles.set_readonly(&new, true).map_err(moving())?;
+    files::put_in_place(&new, &target).map_err(moving())?;
 
     let stub = Stub {
         format: FORMAT_VERSION,
@@ -168,8 +169,8 @@ fn move_chunk(
     };
     let mut text = serde_json::to_vec_pretty(&stub).map_err(io::Error::other).map_err(moving())?;
     text.push(b'\n');
-    copy::write(&places::stub_path(chunks_dir, header.number), &text).map_err(moving())?;
-    fs::remove_file(&live).and_then(|()| copy::sync_dir(chunks_dir)).map_err(moving())?;
+    files::write(&places::stub_path(chunks_dir, header.number), &text).map_err(moving())?;
+    fs::remove_file(&live).and_then(|()| files::sync_dir(chunks_dir)).map_err(moving())?;
     Ok(length)
 }
 

@@ -14,6 +14,7 @@ use super::manifest::{ChunkRecord, Manifest};
 use super::walk::{self, End};
 use super::{KeepError, OnKeepProgress, Vouchers, apart};
 use crate::clock::{Clock, SystemClock};
+use crate::files::{self, Files as _, SystemFiles};
 use crate::frame::{CHUNK_HEADER_BYTES, COMMIT_FRAME_BYTES, Commit, FRAME_HEADER_BYTES, chunk_name};
 use crate::merkle::CompactRange;
 use crate::open::{CHUNKS_DIR, lock};
@@ -142,7 +143,7 @@ pub fn backup(dir: &Path, out: &Path, options: BackupOptions<'_>) -> Result<Back
     vouchers.finish()?;
     if let Some(text) = &text {
         let path = out.join(checkpoint::CHECKPOINT_FILE);
-        copy::write(&path, text.as_bytes()).map_err(KeepError::io("writing the checkpoint"))?;
+        files::write(&path, text.as_bytes()).map_err(KeepError::io("writing the checkpoint"))?;
     }
     let size = claimed.as_ref().map(|claimed| claimed.statement.size);
     let origin = claimed.map(|claimed| claimed.origin);
@@ -251,11 +252,11 @@ impl Run<'_> {
             }
             tracing::warn!(chunk = name, "the backup's copy is not as recorded; it is copied anew");
         }
-        let new = copy::new_name(&target);
+        let new = files::new_name(&target);
         let done = self.replace(part, &mut source, length);
         if done.is_err() {
             // It would not be taken for a chunk; still it takes space.
-            let _ = copy::remove_if_there(&new);
+            let _ = files::remove_if_there(&new);
         }
         done
     }
@@ -266,7 +267,7 @@ impl Run<'_> {
         let header = &chunk.header;
         let name = chunk_name(header.number);
         let target = self.out_chunks.join(&name);
-        let new = copy::new_name(&target);
+        let new = files::new_name(&target);
         // What is to be replaced must be the beginning of what replaces it, as far as it is good.
         if let Some((position, root)) = good_end(&target) {
             let log = next.unwrap_or(end.position);
@@ -286,12 +287,12 @@ impl Run<'_> {
             return Err(crate::Damage { chunk: name, offset, position, what }.into());
         }
         if next.is_some() {
-            copy::set_readonly(&new).map_err(KeepError::io(format!("copying {name}")))?;
+            SystemFiles.set_readonly(&new, true).map_err(KeepError::io(format!("copying {name}")))?;
         }
         // Another history may have commits elsewhere: what is vouched for up to here must have been met, not only not
         // contradicted, before anything is replaced.
         self.vouchers.finish_up_to(self.range.size())?;
-        copy::put_in_place(&new, &target).map_err(KeepError::io(format!("copying {name}")))?;
+        files::put_in_place(&new, &target).map_err(KeepError::io(format!("copying {name}")))?;
         self.records.push(ChunkRecord::new(header.number, header.first_position, length, digest, &self.range));
         self.copied += 1;
         self.bytes_copied += length;

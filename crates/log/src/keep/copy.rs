@@ -1,14 +1,15 @@
-//! Files copied, compared and put in place so that a crash leaves the old one or the new one.
+//! Files copied and compared.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use httt_feed::Digest;
 use ring::digest::{Context, SHA256};
 
 use super::{KeepProgress, OnKeepProgress};
+use crate::files;
 
 /// Bytes copied at a time.
 const COPY_BYTES: usize = 1 << 20;
@@ -62,7 +63,7 @@ pub(super) fn copy(from: &mut File, length: u64, to: &Path, teller: &mut Teller<
 
 /// Creates a file anew, whatever stood there.
 pub(super) fn create(path: &Path) -> io::Result<File> {
-    remove_if_there(path)?;
+    files::remove_if_there(path)?;
     OpenOptions::new().write(true).create_new(true).open(path)
 }
 
@@ -79,45 +80,4 @@ pub(super) fn last_bytes(file: &File, count: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; count];
     file.read_exact_at(&mut bytes, from)?;
     Ok(bytes)
-}
-
-/// Puts a folder's names on disk.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// Removes a file if it is there.
-pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
-}
-
-/// The name under which a file is made before it takes its place.
-pub(super) fn new_name(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    PathBuf::from(name)
-}
-
-/// Lets a synced file take its place, durably.
-pub(super) fn put_in_place(new: &Path, path: &Path) -> io::Result<()> {
-    fs::rename(new, path)?;
-    path.parent().map_or(Ok(()), sync_dir)
-}
-
-/// Writes a small file: after a crash there is the old one or the new one.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = new_name(path);
-    let mut file = create(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    put_in_place(&new, path)
-}
-
-/// Full chunks are read-only.
-pub(super) fn set_readonly(path: &Path) -> io::Result<()> {
-    let mode = fs::metadata(path)?.permissions().mode();
-    fs::set_permissions(path, Permissions::from_mode(mode & !0o222))
 }

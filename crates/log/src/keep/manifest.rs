@@ -8,7 +8,8 @@ use std::path::Path;
 use httt_feed::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::{KeepError, copy};
+use super::KeepError;
+use crate::files;
 use crate::merkle::CompactRange;
 
 /// File name in the backup's folder.
@@ -123,6 +124,6 @@ impl Manifest {
         let writing = || KeepError::io(format!("writing {MANIFEST_FILE}"));
         let mut bytes = serde_json::to_vec_pretty(self).map_err(io::Error::other).map_err(writing())?;
         bytes.push(b'\n');
-        copy::write(&dir.join(MANIFEST_FILE), &bytes).map_err(writing())
+        files::write(&dir.join(MANIFEST_FILE), &bytes).map_err(writing())
     }
 }

@@ -9,6 +9,7 @@ use httt_feed::Digest;
 use super::copy::{self, Teller};
 use super::manifest::Manifest;
 use super::{KeepError, OnKeepProgress, Vouchers, apart, walk};
+use crate::files::{self, Files as _, SystemFiles};
 use crate::frame::chunk_name;
 use crate::merkle::CompactRange;
 use crate::open::{CHUNKS_DIR, LOCK_FILE, lock};
@@ -119,7 +120,7 @@ pub fn restore(backup: &Path, dir: &Path, on_progress: Option<OnKeepProgress<'_>
             return Err(Damage { chunk: name, offset, position, what }.into());
         }
         if next.is_some() {
-            copy::set_readonly(&target).map_err(copying())?;
+            SystemFiles.set_readonly(&target, true).map_err(copying())?;
         }
         last_commit_ms = walked.at_ms.or(last_commit_ms);
         bytes += end;
@@ -142,12 +143,12 @@ pub fn restore(backup: &Path, dir: &Path, on_progress: Option<OnKeepProgress<'_>
 
 /// The checkpoint comes first: with it, but without chunks, no log opens.
 fn put_in_place(dir: &Path, restoring: &Path, checkpoint: Option<&str>) -> io::Result<()> {
-    copy::sync_dir(restoring)?;
+    files::sync_dir(restoring)?;
     if let Some(text) = checkpoint {
-        copy::write(&dir.join(checkpoint::CHECKPOINT_FILE), text.as_bytes())?;
+        files::write(&dir.join(checkpoint::CHECKPOINT_FILE), text.as_bytes())?;
     }
-    copy::put_in_place(restoring, &dir.join(CHUNKS_DIR))?;
-    dir.canonicalize()?.parent().map_or(Ok(()), copy::sync_dir)
+    files::put_in_place(restoring, &dir.join(CHUNKS_DIR))?;
+    dir.canonicalize()?.parent().map_or(Ok(()), files::sync_dir)
 }
 
 /// What an interrupted restore left may be there, nothing else.

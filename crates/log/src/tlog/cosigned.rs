@@ -1,12 +1,12 @@
 //! What a node's log keeps of witnessing: it cosigns with its key, and keeps the checkpoint that others cosigned.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 
 use super::note::{CheckpointError, SignedCheckpoint, cosign};
 use super::prove::COSIGNED_FILE;
 use super::vkey::VerifierKey;
-use crate::Log;
+use crate::{Log, files};
 
 impl Log {
     /// This node's cosignature line on another log's checkpoint; see [`cosign`] for what it says.
@@ -32,12 +32,7 @@ impl Log {
     /// # Errors
     /// The operating system's; the one kept before is still there then.
     pub fn keep_cosigned(&self, checkpoint: &SignedCheckpoint) -> io::Result<()> {
-        let dir = &self.shared().dir;
-        let new = dir.join(format!("{COSIGNED_FILE}.new"));
-        let mut file = File::create(&new)?;
-        file.write_all(checkpoint.text().as_bytes())?;
-        file.sync_data()?;
-        fs::rename(&new, dir.join(COSIGNED_FILE))
+        files::replace(&self.shared().dir.join(COSIGNED_FILE), checkpoint.text().as_bytes())
     }
 
     /// The checkpoint kept by [`Log::keep_cosigned`], if there is one and this log bears it out.

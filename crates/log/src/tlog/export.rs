@@ -1,7 +1,7 @@
 //! A log as a folder of files that any web server can give out: C2SP tlog-tiles.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use httt_feed::Digest;
@@ -10,6 +10,7 @@ use super::note::SignedCheckpoint;
 use super::prove::{ProveError, read_checkpoint};
 use super::tile::{TILE_WIDTH, Tile, TileKind, push_entry};
 use crate::checkpoint::CHECKPOINT_FILE;
+use crate::files;
 use crate::merkle::{CompactRange, leaf_hash};
 use crate::offline::scan_entries;
 use crate::{Entry, ReadError};
@@ -195,16 +196,7 @@ fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, ExportError> {
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ExportError> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).map_err(failed(folder))?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    let write = || {
-        let mut file = File::create(&new)?;
-        file.write_all(bytes)?;
-        file.sync_data()?;
-        fs::rename(&new, path)
-    };
-    write().map_err(failed(path))
+    files::replace(path, bytes).map_err(failed(path))
 }
 
 /// Once a tile is full, its partial forms need not be given out any more.

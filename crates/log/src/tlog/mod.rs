@@ -25,5 +25,4 @@ pub use proof::{InvalidProof, MAX_PROOF_HASHES, format_hash, parse_hash, verify_
 pub use proof_file::{CheckedProof, MAX_PROOF_FILE_BYTES, ProofFile, ProofFileError, ProofKeys};
 pub use prove::{COSIGNED_FILE, ProveError, claimed_key, prove_event, read_checkpoint};
 pub use tile::{BadTilePath, MAX_TILE_PATH_BYTES, TILE_WIDTH, Tile, TileKind, split_bundle};
-pub(crate) use vkey::node_name;
-pub use vkey::{BadVerifierKey, KeyPurpose, VerifierKey};
+pub use vkey::{BadVerifierKey, KeyPurpose, VerifierKey, node_name, node_of};

@@ -92,9 +92,17 @@ impl VerifierKey {
     }
 }
 
+/// What node names begin with.
+const NODE_PREFIX: &str = "httt/";
+
 /// Origin line and key name of a node: `httt/H24`.
-pub(crate) fn node_name(origin: &AgencyCode) -> String {
-    format!("httt/{origin}")
+pub fn node_name(origin: &AgencyCode) -> String {
+    format!("{NODE_PREFIX}{origin}")
+}
+
+/// Whose name [`node_name`] gave; `None`: it is no node's.
+pub fn node_of(name: &str) -> Option<AgencyCode> {
+    AgencyCode::new(name.strip_prefix(NODE_PREFIX)?).ok()
 }
 
 fn encoded(purpose: KeyPurpose, key: &PublicKey) -> Vec<u8> {

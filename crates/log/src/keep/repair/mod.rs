@@ -22,8 +22,9 @@ use httt_feed::Digest;
 use self::donor::FolderDonor;
 use self::mend::{Mended, Mender};
 use self::sources::Sources;
-use super::copy::{self, Teller};
+use super::copy::Teller;
 use super::{KeepError, OnKeepProgress, Vouchers};
+use crate::files::{self, Files as _, SystemFiles};
 use crate::frame::chunk_name;
 use crate::index::aside;
 use crate::merkle::CompactRange;
@@ -310,12 +311,12 @@ fn put_in_place(
             Ok(()) => {}
         }
     }
-    copy::sync_dir(&aside).and_then(|()| copy::sync_dir(dir)).map_err(placing())?;
+    files::sync_dir(&aside).and_then(|()| files::sync_dir(dir)).map_err(placing())?;
     for Mended { number, path, .. } in mended {
         if last.is_some_and(|last| *number < last) {
-            copy::set_readonly(path).map_err(placing())?;
+            SystemFiles.set_readonly(path, true).map_err(placing())?;
         }
-        copy::put_in_place(path, &chunks.join(chunk_name(*number))).map_err(placing())?;
+        files::put_in_place(path, &chunks.join(chunk_name(*number))).map_err(placing())?;
     }
     Ok(Some(aside))
 }
