@@ -9,7 +9,7 @@ use crate::entry::Entry;
 use crate::error::{Damage, ReadError};
 use crate::frame::{CHUNK_HEADER_BYTES, Seed, chunk_name};
 use crate::open::CHUNKS_DIR;
-use crate::scan::{self, Scanner, Step};
+use crate::scan::{self, LiveStep, Scanner};
 use crate::{catalogue, places};
 
 /// The entries of the log in `dir`, from the first, chunk by chunk. A node may have it open: what it is writing just now
@@ -27,7 +27,6 @@ pub fn scan_entries(dir: &Path) -> Result<ScanEntries, ReadError> {
         next: (0, 0),
         log_id: None,
         scanner: None,
-        looked_again: None,
         ready: VecDeque::new(),
         ended: false,
     })
@@ -43,9 +42,8 @@ pub struct ScanEntries {
     next: (u32, u64),
     /// The log's, by its first chunk.
     log_id: Option<[u8; 16]>,
-    scanner: Option<(String, Seed, Scanner)>,
-    /// Chunk and offset that were looked at a second time.
-    looked_again: Option<(u32, u64)>,
+    /// The chunk that is being read: its name, its file.
+    scanner: Option<(String, PathBuf, Scanner)>,
     /// Entries of the group read last: position, offset, bytes.
     ready: VecDeque<(u64, u64, Bytes)>,
     ended: bool,
@@ -64,7 +62,7 @@ impl ScanEntries {
                 let damaged = |what| ReadError::Damaged(Damage { chunk: chunk(), offset, position, what });
                 return Entry::decode(position, bytes).map(Some).map_err(damaged);
             }
-            let Some((name, seed, scanner)) = &mut self.scanner else {
+            let Some((name, path, scanner)) = &mut self.scanner else {
                 match self.numbers.pop_front() {
                     Some(number) => self.scanner = self.begin(number)?,
                     None => return Ok(None),
@@ -72,36 +70,17 @@ impl ScanEntries {
                 continue;
             };
             let failed = |error: std::io::Error| ReadError::Io { chunk: name.clone(), error: error.to_string() };
-            let step = scanner.step();
-            // The node may have written on, or cut zeros off, since this chunk was opened: what makes no sense is looked at
-            // once more before it is called damage.
-            let odd = matches!(&step, Ok(Step::Bad(_))) || step.is_err();
-            let at = (scanner.offset(), scanner.position(), scanner.group());
-            if odd && self.looked_again != Some((self.next.0, at.0)) {
-                self.looked_again = Some((self.next.0, at.0));
-                let path = places::path(&self.folder, self.next.0.saturating_sub(1)).map_err(failed)?;
-                *scanner = Scanner::new(&path, *seed, at.0, at.1, at.2).map_err(failed)?;
-                continue;
-            }
-            match step.map_err(failed)? {
-                Step::Group(group) => {
+            match scanner.step_live(path).map_err(failed)? {
+                LiveStep::Group(group) => {
                     self.ready
                         .extend(group.entries.into_iter().map(|entry| (entry.position, entry.offset, entry.bytes)));
                 }
-                Step::End => {
+                LiveStep::End => {
                     self.next.1 = scanner.position();
                     self.scanner = None;
                 }
-                Step::Bad(bad) => {
-                    let number = self.next.0.saturating_sub(1);
-                    let path = places::path(&self.folder, number).map_err(failed)?;
-                    let later =
-                        scan::find_later_group(&path, *seed, bad.group_start, scanner.group()).map_err(failed)?;
-                    if later.is_none() && self.numbers.is_empty() {
-                        // A torn tail, or a group that is being written.
-                        self.scanner = None;
-                        continue;
-                    }
+                LiveStep::Unfinished(_) if self.numbers.is_empty() => self.scanner = None,
+                LiveStep::Unfinished(bad) | LiveStep::Damaged(bad) => {
                     let (offset, position) = (bad.offset, bad.position);
                     let damage = Damage { chunk: name.clone(), offset, position, what: bad.what.to_owned() };
                     return Err(ReadError::Damaged(damage));
@@ -110,7 +89,7 @@ impl ScanEntries {
         }
     }
 
-    fn begin(&mut self, number: u32) -> Result<Option<(String, Seed, Scanner)>, ReadError> {
+    fn begin(&mut self, number: u32) -> Result<Option<(String, PathBuf, Scanner)>, ReadError> {
         let name = chunk_name(number);
         let (expected, position) = self.next;
         self.next.0 = number + 1;
@@ -136,7 +115,7 @@ impl ScanEntries {
                 }
                 let seed = Seed::of(&header.log_id);
                 let scanner = Scanner::new(&path, seed, CHUNK_HEADER_BYTES as u64, header.first_position, 0);
-                Ok(Some((name.clone(), seed, scanner.map_err(failed)?)))
+                Ok(Some((name.clone(), path, scanner.map_err(failed)?)))
             }
             // A chunk made a moment before a crash; the last one may be so.
             None if self.numbers.is_empty() => Ok(None),

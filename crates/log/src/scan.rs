@@ -53,6 +53,18 @@ pub(crate) enum Step {
     Bad(Bad),
 }
 
+/// One step of a scan beside the node that writes the chunk.
+#[derive(Debug)]
+pub(crate) enum LiveStep {
+    Group(ScannedGroup),
+    /// Nothing but zeros up to the end of the file.
+    End,
+    /// Something that makes no sense, and no later group: torn, or being written.
+    Unfinished(Bad),
+    /// Something that makes no sense before a later group.
+    Damaged(Bad),
+}
+
 /// Walks one chunk.
 #[derive(Debug)]
 pub(crate) struct Scanner {
@@ -162,6 +174,31 @@ impl Scanner {
         }
     }
 
+    /// The next group of the chunk at `path`, which its node may be writing or trimming meanwhile.
+    ///
+    /// What makes no sense may have been read while it was written. A later group proves that it is whole on disk since
+    /// then; so if there is one, a second look must find it good.
+    pub(crate) fn step_live(&mut self, path: &Path) -> io::Result<LiveStep> {
+        let (mut proven, mut shortened) = (false, false);
+        loop {
+            match self.step() {
+                Ok(Step::Group(group)) => return Ok(LiveStep::Group(group)),
+                Ok(Step::End) => return Ok(LiveStep::End),
+                Ok(Step::Bad(bad)) if proven => return Ok(LiveStep::Damaged(bad)),
+                Ok(Step::Bad(bad)) => {
+                    if find_later_group(path, self.seed, bad.group_start, self.group)?.is_none() {
+                        return Ok(LiveStep::Unfinished(bad));
+                    }
+                    proven = true;
+                }
+                // Zeros were cut off since the length was taken.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !shortened => shortened = true,
+                Err(error) => return Err(error),
+            }
+            *self = Self::new(path, self.seed, self.offset, self.position, self.group)?;
+        }
+    }
+
     /// Goes on at a frame found by [`find_frame`].
     pub(crate) fn resume(&mut self, found: &FoundFrame) -> io::Result<()> {
         self.reader.seek(SeekFrom::Start(found.offset))?;
@@ -263,7 +300,7 @@ mod tests {
         for payload in payloads {
             buffer.push(payload);
         }
-        buffer.finish(0, Digest([0; 32])).0
+        buffer.finish(0, Digest([7; 32])).0
     }
 
     #[test]
@@ -281,6 +318,50 @@ mod tests {
                 Step::Group(_) => panic!("there is no second group"),
             }
         }
+    }
+
+    /// The file changes between two looks, as under a node that writes it.
+    #[test]
+    fn a_chunk_that_is_being_written_is_not_called_damaged() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("c");
+        let first = group(0, 0, 0, &[b"one"]);
+        let second = group(first.len() as u64, 1, 1, &[b"two", b"three"]);
+        let third = group((first.len() + second.len()) as u64, 2, 3, &[b"four"]);
+        let whole = [&first[..], &second, &third].concat();
+        for cut in 1..second.len() {
+            // The second group half written, then zeros that were filled ahead or nothing.
+            for zeros in [0, 5_000] {
+                fs::write(&path, [&first[..], &second[..cut], &vec![0; zeros]].concat()).expect("write");
+                let mut scanner = Scanner::new(&path, seed(), 0, 0, 0).expect("open");
+                assert!(matches!(scanner.step_live(&path), Ok(LiveStep::Group(group)) if group.number == 0));
+                let step = scanner.step_live(&path);
+                assert!(
+                    matches!(&step, Ok(LiveStep::Unfinished(bad)) if bad.group_start == first.len() as u64),
+                    "{cut}, {zeros}: {step:?}"
+                );
+                let mut scanner = Scanner::new(&path, seed(), 0, 0, 0).expect("open");
+                assert!(matches!(scanner.step_live(&path), Ok(LiveStep::Group(_))));
+                fs::write(&path, &whole).expect("write");
+                for number in [1, 2] {
+                    let step = scanner.step_live(&path);
+                    assert!(matches!(&step, Ok(LiveStep::Group(group)) if group.number == number), "{cut}: {step:?}");
+                }
+                assert!(matches!(scanner.step_live(&path), Ok(LiveStep::End)));
+            }
+        }
+        // Zeros that are cut off meanwhile, and a group that stays bad before a later one.
+        fs::write(&path, [&first[..], &vec![0; 3 * SCAN_BUFFER_BYTES]].concat()).expect("write");
+        let mut scanner = Scanner::new(&path, seed(), 0, 0, 0).expect("open");
+        assert!(matches!(scanner.step_live(&path), Ok(LiveStep::Group(_))));
+        fs::write(&path, &first).expect("write");
+        assert!(matches!(scanner.step_live(&path), Ok(LiveStep::End)));
+        let mut harmed = whole;
+        harmed[first.len() + FRAME_HEADER_BYTES] ^= 1;
+        fs::write(&path, &harmed).expect("write");
+        let mut scanner = Scanner::new(&path, seed(), 0, 0, 0).expect("open");
+        assert!(matches!(scanner.step_live(&path), Ok(LiveStep::Group(_))));
+        assert!(matches!(scanner.step_live(&path), Ok(LiveStep::Damaged(bad)) if bad.position == 1));
     }
 
     #[test]

@@ -213,20 +213,25 @@ pub(super) async fn run(dir: &Path, script: &Script, plan: &[(Site, Mishap)], en
     let mut judge = Judge::default();
     let mut ran = Ran { sites: Vec::new(), after_fault: None };
     let mut log = None;
+    // Operations and faults seen so far. The thread that fills chunks meets some between two steps: they count for the
+    // next one.
+    let (mut seen, mut judged) = (0, 0);
     let chunk_bytes = script.chunk_bytes;
     for (n, step) in script.steps.iter().copied().enumerate() {
-        let (operations, faults) = (disk.trace().len(), disk.delivered().len());
-        if step == Step::Close && faults > 0 {
+        if step == Step::Close && !disk.delivered().is_empty() {
             disk.heal();
             let log = log.as_ref().expect("open");
-            let (told, operations) = (expectation.commit(log, 1, 10).await, disk.trace().split_off(operations));
+            let told = expectation.commit(log, 1, 10).await;
+            let operations = disk.trace().split_off(seen);
+            seen += operations.len();
             if matches!(told, Told::Poisoned(_)) && !judge.poisoned {
                 expectation.unknown = Some((expectation.next - 1, 1, 10));
             }
             // Space has returned, so without opening anew it goes on, unless it is poisoned.
-            judge.judge(Step::Commit(1, 10), &told, &disk.delivered()[faults..], &operations);
+            let met = disk.delivered().split_off(judged);
+            judged += met.len();
+            judge.judge(Step::Commit(1, 10), &told, &met, &operations);
         }
-        let (operations, faults) = (disk.trace().len(), disk.delivered().len());
         let told = match (step, &log) {
             (Step::Open, _) => match open(dir, &disk, chunk_bytes) {
                 Ok(opened) => {
@@ -245,7 +250,8 @@ pub(super) async fn run(dir: &Path, script: &Script, plan: &[(Site, Mishap)], en
             }
             (_, None) => panic!("the script does not open the log"),
         };
-        let done = disk.trace().split_off(operations);
+        let done = disk.trace().split_off(seen);
+        seen += done.len();
         if let Step::Commit(events, bytes) = step
             && (disk.is_off() || matches!(told, Told::Poisoned(_)))
             && told != Told::Done
@@ -257,7 +263,8 @@ pub(super) async fn run(dir: &Path, script: &Script, plan: &[(Site, Mishap)], en
         if disk.is_off() {
             break;
         }
-        let met = disk.delivered().split_off(faults);
+        let met = disk.delivered().split_off(judged);
+        judged += met.len();
         judge.judge(step, &told, &met, &done);
         if let Some(first) = met.first().filter(|_| ran.after_fault.is_none()) {
             let after = done.iter().skip_while(|site| **site != first.site).skip(1).cloned().collect();

@@ -9,7 +9,7 @@ use super::{KeepError, Vouchers};
 use crate::Damage;
 use crate::frame::{CHUNK_HEADER_BYTES, ChunkHeader, Seed, chunk_name};
 use crate::merkle::{CompactRange, leaf_hash};
-use crate::scan::{self, Scanner, Step};
+use crate::scan::{LiveStep, Scanner, Step};
 
 /// Where the good groups of a chunk end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,34 +70,22 @@ pub(super) fn walk(
 }
 
 /// Where the last chunk's good groups end at this moment; a node may be writing behind it.
-///
-/// What follows may be a group that is being written, and that is complete, with another after it, a moment later. A
-/// later group proves that the earlier one is whole on disk; so if there is one, a second look must find it good.
 pub(super) fn committed_end(path: &Path, header: &ChunkHeader) -> Result<End, KeepError> {
     let number = header.number;
-    let seed = Seed::of(&header.log_id);
-    let (mut offset, mut position, mut group) = (CHUNK_HEADER_BYTES as u64, header.first_position, 0);
+    let (seed, first) = (Seed::of(&header.log_id), header.first_position);
+    let mut scanner = Scanner::new(path, seed, CHUNK_HEADER_BYTES as u64, first, 0).map_err(reading(number))?;
     let (mut at_ms, mut root) = (None, None);
-    let mut second_look = false;
     loop {
-        let mut scanner = Scanner::new(path, seed, offset, position, group).map_err(reading(number))?;
-        let bad = loop {
-            match scanner.step().map_err(reading(number))? {
-                Step::Group(group) => (at_ms, root) = (Some(group.commit.at_ms), Some(group.commit.root)),
-                Step::End => break None,
-                Step::Bad(bad) => break Some(bad),
+        match scanner.step_live(path).map_err(reading(number))? {
+            LiveStep::Group(group) => (at_ms, root) = (Some(group.commit.at_ms), Some(group.commit.root)),
+            LiveStep::End | LiveStep::Unfinished(_) => {
+                return Ok(End { offset: scanner.offset(), position: scanner.position(), root, at_ms });
             }
-        };
-        let moved = scanner.offset() > offset;
-        (offset, position, group) = (scanner.offset(), scanner.position(), scanner.group());
-        let Some(bad) = bad else { return Ok(End { offset, position, root, at_ms }) };
-        if scan::find_later_group(path, seed, bad.group_start, group).map_err(reading(number))?.is_none() {
-            return Ok(End { offset, position, root, at_ms });
+            LiveStep::Damaged(bad) => {
+                let what = format!("{}, and a later group follows", bad.what);
+                let (offset, position) = (bad.offset, bad.position);
+                return Err(Damage { chunk: chunk_name(number), offset, position, what }.into());
+            }
         }
-        if second_look && !moved {
-            let what = format!("{}, and a later group follows", bad.what);
-            return Err(Damage { chunk: chunk_name(number), offset: bad.offset, position: bad.position, what }.into());
-        }
-        second_look = true;
     }
 }
