@@ -20,7 +20,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ".httt.feed.v1.Event.data",
         ".httt.feed.v1.SealedBatch.body",
         ".httt.exchange.v1.ReadResponse.entries",
+        ".httt.exchange.v1.ReadResponse.packed",
         ".httt.exchange.v1.PushRequest.entries",
+        ".httt.exchange.v1.PushRequest.packed",
+        ".httt.exchange.v1.Entries.entries",
         ".httt.exchange.v1.ReadMediaResponse.data",
         ".httt.exchange.v1.WriteMediaRequest.data",
     ]);

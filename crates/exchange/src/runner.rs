@@ -237,7 +237,8 @@ impl<'a, P: Peer> Session<'a, P> {
 }
 
 async fn ask<P: Peer>(peer: &P, feed: FeedId, after: u64, max_bytes: usize) -> Input {
-    let request = wire::ReadRequest { feed: Some(feed.to_wire()), after, max_bytes: max_bytes as u32 };
+    let request =
+        wire::ReadRequest { feed: Some(feed.to_wire()), after, max_bytes: max_bytes as u32, ..Default::default() };
     match peer.read(request).await {
         Ok(answer) => {
             if let Some(refusal) = &answer.refusal {
@@ -261,7 +262,7 @@ async fn push<P: Peer>(peer: &P, log: &Log, feed: FeedId, after: u64, max_bytes:
             return Input::CallFailed(feed);
         }
     };
-    match peer.push(wire::PushRequest { feed: Some(feed.to_wire()), entries }).await {
+    match peer.push(wire::PushRequest { feed: Some(feed.to_wire()), entries, ..Default::default() }).await {
         Ok(answer) => {
             if let Some(refusal) = &answer.refusal {
                 tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "push refused");

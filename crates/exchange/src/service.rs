@@ -192,7 +192,7 @@ impl Service {
                     _ = closing.wait_for(|closing| *closing) => false,
                 };
             if !more {
-                return wire::HeadsResponse { log_id: log_id.to_vec(), position, heads };
+                return wire::HeadsResponse { log_id: log_id.to_vec(), position, heads, ..Default::default() };
             }
         }
     }
@@ -212,7 +212,7 @@ impl Service {
             Ok(entries) => wire::ReadResponse {
                 entries: entries.into_iter().map(|entry| entry.bytes).collect(),
                 head: self.log.head(&feed).map_or(0, |head| head.sequence),
-                refusal: None,
+                ..Default::default()
             },
             Err(error) => {
                 tracing::error!(%feed, %error, "a feed cannot be read");

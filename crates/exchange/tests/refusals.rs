@@ -69,7 +69,7 @@ impl World {
     /// Pushes as `member`, says what was answered, and that the log did not grow unless it should.
     async fn push(&self, member: &str, feed: &FeedId, entries: Vec<Bytes>) -> Result<wire::PushResponse, RefusalCode> {
         let before = (self.gateway.log.len(), self.gateway.log.head(feed));
-        let request = wire::PushRequest { feed: Some(feed.to_wire()), entries };
+        let request = wire::PushRequest { feed: Some(feed.to_wire()), entries, ..Default::default() };
         let answer = self.peer(member).push(request).await.expect("answers");
         match &answer.refusal {
             None => Ok(answer),
@@ -139,7 +139,8 @@ async fn a_fork_keeps_both_batches_and_stops_the_feed() {
     let first = seal("H24", &report, None, 1);
     let other = seal("H24", &report, None, 2);
     world.push("H24", &report, vec![first.bytes().clone()]).await.expect("accepted");
-    let request = wire::PushRequest { feed: Some(report.to_wire()), entries: vec![other.bytes().clone()] };
+    let request =
+        wire::PushRequest { feed: Some(report.to_wire()), entries: vec![other.bytes().clone()], ..Default::default() };
     let refusal = world.peer("H24").push(request).await.expect("answers").refusal.expect("refused");
     assert_eq!(refusal_from_wire(&refusal), RefusalCode::Fork);
     let local = FeedId::local(&world.gateway.code);
@@ -158,7 +159,8 @@ async fn what_follows_another_history_is_a_fork_as_well() {
     let other = seal("H24", &report, None, 2);
     world.push("H24", &report, vec![first.bytes().clone()]).await.expect("accepted");
     let second = seal("H24", &report, Some(&other.head()), 3);
-    let request = wire::PushRequest { feed: Some(report.to_wire()), entries: vec![second.bytes().clone()] };
+    let request =
+        wire::PushRequest { feed: Some(report.to_wire()), entries: vec![second.bytes().clone()], ..Default::default() };
     let refusal = world.peer("H24").push(request).await.expect("answers").refusal.expect("refused");
     assert_eq!(refusal_from_wire(&refusal), RefusalCode::BrokenChain);
     let honest = seal("H24", &report, Some(&first.head()), 4);
@@ -172,7 +174,7 @@ async fn reading_needs_a_right_and_a_certificate_of_the_authority() {
     world.push("H24", &report, vec![seal("H24", &report, None, 1).bytes().clone()]).await.expect("accepted");
     let read = |member: &'static str| {
         let peer = world.peer(member);
-        let request = wire::ReadRequest { feed: Some(report.to_wire()), after: 0, max_bytes: 1 };
+        let request = wire::ReadRequest { feed: Some(report.to_wire()), after: 0, max_bytes: 1, ..Default::default() };
         async move { peer.read(request).await.expect("answers") }
     };
     assert_eq!(read("TW").await.entries.len(), 1);

@@ -277,6 +277,7 @@ impl Sealer {
             previous: previous.map(|digest| digest.0.to_vec()).unwrap_or_default(),
             sealed_at_ms,
             events,
+            restates: false,
         };
         let body = Bytes::from(batch.encode_to_vec());
         if body.len() > MAX_BATCH_BYTES {

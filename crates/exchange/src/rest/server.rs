@@ -209,7 +209,12 @@ async fn read(
 ) -> Response {
     match feed_id(path) {
         Ok(feed) => {
-            let request = wire::ReadRequest { feed: Some(feed), after: query.after, max_bytes: query.max_bytes };
+            let request = wire::ReadRequest {
+                feed: Some(feed),
+                after: query.after,
+                max_bytes: query.max_bytes,
+                ..Default::default()
+            };
             protobuf(&platform.service.read(&caller, &request))
         }
         Err(wrong) => wrong.into_response(),
