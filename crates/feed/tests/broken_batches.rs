@@ -30,6 +30,7 @@ fn good() -> Batch {
         previous: vec![],
         sealed_at_ms: 1,
         events: vec![event("s", 1, vec![7; 20]), event("s", 2, vec![8; 20])],
+        restates: false,
     }
 }
 
@@ -285,6 +286,7 @@ fn batches() -> impl Strategy<Value = Batch> {
             previous,
             sealed_at_ms: 0,
             events,
+            restates: false,
         },
     )
 }
