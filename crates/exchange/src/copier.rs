@@ -31,6 +31,17 @@ pub enum Input {
         position: u64,
         /// Feeds that changed.
         heads: Vec<(FeedId, Head)>,
+        /// Heads were left out: they are asked for at once.
+        more: bool,
+        /// What the peer let go or lost: (feed, after this sequence, up to that one).
+        wants: Vec<(FeedId, u64, u64)>,
+    },
+    /// The peer answered [`Action::AskHeads`] with a refusal.
+    HeadsRefused {
+        /// As in the question.
+        call: u64,
+        /// Why, and when to come back (ms).
+        refused: (RefusalCode, u32),
     },
     /// Answer to [`Action::Ask`].
     Entries {
@@ -38,8 +49,8 @@ pub enum Input {
         feed: FeedId,
         /// What came, in order.
         entries: Vec<Bytes>,
-        /// The peer's refusal, if it refused.
-        refused: Option<RefusalCode>,
+        /// The peer's refusal and when to come back (ms), if it refused.
+        refused: Option<(RefusalCode, u32)>,
     },
     /// Outcome of [`Action::Store`]: on disk, or why not.
     Stored {
@@ -54,6 +65,15 @@ pub enum Input {
         feed: FeedId,
         /// Where it stands at the peer now.
         head: Option<Head>,
+        /// The peer's refusal and when to come back (ms), if it refused.
+        refused: Option<(RefusalCode, u32)>,
+    },
+    /// Outcome of [`Action::PushAgain`].
+    PushedAgain {
+        /// The feed.
+        feed: FeedId,
+        /// The last sequence that was sent.
+        last: u64,
         /// The peer's refusal and when to come back (ms), if it refused.
         refused: Option<(RefusalCode, u32)>,
     },
@@ -106,6 +126,17 @@ pub enum Action {
         /// At most so many bytes.
         max_bytes: usize,
     },
+    /// Push entries that the peer had and wants again.
+    PushAgain {
+        /// Of this feed.
+        feed: FeedId,
+        /// After this sequence,
+        after: u64,
+        /// up to this one.
+        until: u64,
+        /// At most so many bytes.
+        max_bytes: usize,
+    },
     /// Tell an operator. Needs no answer.
     Alarm(Alarm),
 }
@@ -154,6 +185,10 @@ impl Default for Settings {
 /// Least bytes asked for in one call, however thin the link: an entry or a few.
 const MIN_CALL_BYTES: usize = 16 * 1024;
 
+/// Soonest and latest that a peer may ask this node to come back, ms.
+const MIN_RETRY_MS: i64 = 50;
+const MAX_RETRY_MS: i64 = 10 * 60 * 1_000;
+
 #[derive(Debug)]
 struct Track {
     local: Option<Head>,
@@ -169,6 +204,8 @@ struct Track {
     stopped: bool,
     /// Calls that failed, one after the other.
     failures: u32,
+    /// What the peer wants again: after the first sequence, up to the second.
+    wanted: Option<(u64, u64)>,
     /// Asked for or sent in one call: halved when calls fail, since a thin link may not carry more in time.
     call_bytes: usize,
 }
@@ -183,6 +220,7 @@ impl Default for Track {
             awaits_directory: false,
             stopped: false,
             failures: 0,
+            wanted: None,
             call_bytes: MAX_CALL_BYTES,
         }
     }
@@ -227,7 +265,11 @@ pub struct Copier {
     asked_all: bool,
     /// Whether the last call got through.
     connected: bool,
+    /// Why the peer gives no heads, if it answers at all.
+    heads_refused: Option<RefusalCode>,
     heads_since: Option<(Vec<u8>, u64)>,
+    /// The answer left heads out; the next question asks for the rest.
+    more: bool,
     /// All heads are to be asked for at once: a call failed, and it must be known whether the link did.
     probe: bool,
     failures: u32,
@@ -249,7 +291,9 @@ impl Copier {
             heads_calls: 0,
             asked_all: true,
             connected: false,
+            heads_refused: None,
             heads_since: None,
+            more: false,
             probe: false,
             failures: 0,
             next_attempt: 0,
@@ -259,6 +303,11 @@ impl Copier {
     /// Whether the last call got through.
     pub fn connected(&self) -> bool {
         self.connected
+    }
+
+    /// Why the peer answers and yet gives no heads: this node is no member, say, or suspended.
+    pub fn refused(&self) -> Option<RefusalCode> {
+        self.heads_refused
     }
 
     /// Feeds whose heads here and at the peer differ, as (feed, sequence here, sequence there).
@@ -274,6 +323,7 @@ impl Copier {
     pub fn own_level(&self) -> bool {
         let own = self.feeds.iter().filter(|(feed, _)| self.pushes(feed));
         self.heads_since.is_some()
+            && !self.more
             && own.into_iter().all(|(_, track)| track.remote_sequence() <= track.local_sequence())
     }
 
@@ -292,6 +342,10 @@ impl Copier {
         match input {
             Input::LocalHead(feed, head) => self.feeds.entry(feed).or_default().advance(head),
             Input::Directory(directory) => {
+                if !Arc::ptr_eq(&self.directory, &directory) {
+                    // It may give rights: feeds that did not change since are news then, too.
+                    self.ask_all_at_once();
+                }
                 self.directory = directory;
                 for track in self.feeds.values_mut().filter(|track| track.awaits_directory) {
                     track.awaits_directory = false;
@@ -299,11 +353,18 @@ impl Copier {
                 }
             }
             // An answer to a call that was given up tells nothing new: a later call asked for everything.
-            Input::Heads { call, .. } | Input::HeadsFailed(call) if Some(call) != self.heads_call => {}
-            Input::Heads { log_id, position, heads, .. } => self.on_heads(now, log_id, position, heads),
+            Input::Heads { call, .. } | Input::HeadsRefused { call, .. } | Input::HeadsFailed(call)
+                if Some(call) != self.heads_call => {}
+            Input::Heads { log_id, position, heads, more, wants, .. } => {
+                self.on_heads(now, log_id, position, heads);
+                self.more = more;
+                self.on_wants(wants);
+            }
+            Input::HeadsRefused { refused, .. } => self.on_heads_refused(now, refused),
             Input::Entries { feed, entries, refused } => self.on_entries(now, feed, &entries, refused),
             Input::Stored { feed, result } => self.on_stored(now, feed, result),
             Input::Pushed { feed, head, refused } => self.on_pushed(now, feed, head, refused),
+            Input::PushedAgain { feed, last, refused } => self.on_pushed_again(now, &feed, last, refused),
             Input::HeadsFailed(_) => self.on_failure(now),
             Input::CallFailed(feed) => self.on_call_failed(now, &feed),
             Input::Stopped(feed) => self.feeds.entry(feed).or_default().stopped = true,
@@ -324,6 +385,7 @@ impl Copier {
             self.feeds.values_mut().for_each(|track| track.remote = None);
         }
         self.connected = true;
+        self.heads_refused = None;
         self.heads_since = Some((log_id, position));
         for (feed, head) in heads {
             if !self.concerns(&feed) {
@@ -337,6 +399,41 @@ impl Copier {
         }
     }
 
+    fn on_wants(&mut self, wants: Vec<(FeedId, u64, u64)>) {
+        for (feed, after, until) in wants {
+            let pushes = self.pushes(&feed);
+            // Only what is held here can be wanted again from here.
+            if let Some(track) = self.feeds.get_mut(&feed).filter(|track| pushes && until <= track.local_sequence()) {
+                track.wanted = (after < until).then_some((after, until));
+            }
+        }
+    }
+
+    fn on_pushed_again(&mut self, now: i64, feed: &FeedId, last: u64, refused: Option<(RefusalCode, u32)>) {
+        let Some(track) = self.feeds.get_mut(feed) else { return };
+        track.answered();
+        match refused {
+            Some(refused) => {
+                // If it is still wanted, the peer says so again.
+                track.wanted = None;
+                track.paused_until = now + pause_of(&self.settings, refused);
+            }
+            None => track.wanted = track.wanted.filter(|(_, until)| last < *until).map(|(_, until)| (last, until)),
+        }
+    }
+
+    /// The peer talks, but gives no heads: it is busy, or this node is no member (any more).
+    fn on_heads_refused(&mut self, now: i64, refused: (RefusalCode, u32)) {
+        self.heads_call = None;
+        self.heads_refused = Some(refused.0);
+        if refused.0 == RefusalCode::Busy {
+            self.next_attempt = now + pause_of(&self.settings, refused);
+        } else {
+            self.on_failure(now);
+            self.next_attempt = self.next_attempt.max(now + self.settings.refusal_pause_ms);
+        }
+    }
+
     /// One feed's trouble pauses that feed; whether the link is down, a call for heads must show.
     fn on_call_failed(&mut self, now: i64, feed: &FeedId) {
         let pause = self.pause_after(self.feeds.get(feed).map_or(1, |track| track.failures + 1));
@@ -346,8 +443,12 @@ impl Copier {
             track.call_bytes = (track.call_bytes / 2).max(MIN_CALL_BYTES);
             track.paused_until = now + pause;
         }
+        self.ask_all_at_once();
+    }
+
+    /// The long-poll under way is given up: it may hang on a dead link for as long as it may wait, and tells changes only.
+    fn ask_all_at_once(&mut self) {
         if self.connected && !self.asked_all {
-            // The long-poll under way may hang on a dead link for as long as it may wait; it is given up.
             self.heads_call = None;
             self.probe = true;
         }
@@ -388,14 +489,16 @@ impl Copier {
         }
     }
 
-    fn on_entries(&mut self, now: i64, feed: FeedId, entries: &[Bytes], refused: Option<RefusalCode>) {
+    fn on_entries(&mut self, now: i64, feed: FeedId, entries: &[Bytes], refused: Option<(RefusalCode, u32)>) {
+        let refusal_pause = refused.map(|refused| pause_of(&self.settings, refused));
         let pause = now + self.settings.refusal_pause_ms;
         let directory_is_current = self.directory_is_current();
         let Some(track) = self.feeds.get_mut(&feed) else { return };
         track.answered();
         if refused.is_some() || entries.is_empty() {
-            // The peer showed a head and gives nothing: it lost its tail, or the right was withdrawn.
-            track.paused_until = pause;
+            // The peer showed a head and gives nothing: it must ask the origin first, it lost its tail, or the right was
+            // withdrawn.
+            track.paused_until = refusal_pause.map_or(pause, |pause| now + pause);
             return;
         }
         let admission = admit(&self.directory, &feed, track.local, entries);
@@ -451,9 +554,9 @@ impl Copier {
         if head.is_some() {
             track.remote = head;
         }
-        let Some((code, retry_after_ms)) = refused else { return };
-        track.paused_until = now + self.settings.refusal_pause_ms.max(i64::from(retry_after_ms));
-        match code {
+        let Some(refused) = refused else { return };
+        track.paused_until = now + pause_of(&self.settings, refused);
+        match refused.0 {
             RefusalCode::Gap => {
                 // The head that came with it says where to go on; the same one again would be pushed for ever.
                 track.remote = head;
@@ -482,7 +585,7 @@ impl Copier {
                 Some((log_id, after)) if self.connected && !self.probe => (log_id.clone(), *after),
                 _ => (Vec::new(), 0),
             };
-            let wait = self.connected && !self.probe;
+            let wait = self.connected && !self.probe && !self.more;
             self.probe = false;
             self.heads_calls += 1;
             self.heads_call = Some(self.heads_calls);
@@ -517,13 +620,15 @@ impl Copier {
                 started.push(Action::Ask { feed: feed.clone(), after: local, max_bytes: track.call_bytes });
             } else if local > remote && self.pushes(feed) {
                 started.push(Action::Push { feed: feed.clone(), after: remote, max_bytes: track.call_bytes });
+            } else if let Some((after, until)) = track.wanted {
+                started.push(Action::PushAgain { feed: feed.clone(), after, until, max_bytes: track.call_bytes });
             } else {
                 continue;
             }
             *calls += 1;
         }
         for action in started {
-            if let Action::Ask { feed, .. } | Action::Push { feed, .. } = &action
+            if let Action::Ask { feed, .. } | Action::Push { feed, .. } | Action::PushAgain { feed, .. } = &action
                 && let Some(track) = self.feeds.get_mut(feed)
             {
                 track.busy = true;
@@ -539,6 +644,16 @@ fn differ(track: &Track) -> bool {
         if local.sequence == remote.sequence && local.digest != remote.digest)
 }
 
+/// How long a refusal pauses what was refused. A peer that says when to come back is believed; other refusals are
+/// such as time may heal.
+fn pause_of(settings: &Settings, (code, retry_after_ms): (RefusalCode, u32)) -> i64 {
+    let asked = i64::from(retry_after_ms).clamp(MIN_RETRY_MS, MAX_RETRY_MS);
+    match code {
+        RefusalCode::Busy | RefusalCode::Away => asked,
+        _ => settings.refusal_pause_ms.max(i64::from(retry_after_ms).min(MAX_RETRY_MS)),
+    }
+}
+
 fn is_bulk(lane: Lane) -> bool {
     !matches!(lane, Lane::Directory | Lane::Emergency)
 }
@@ -548,4 +663,9 @@ pub(crate) fn head_from_wire(head: &httt_wire::exchange::Head) -> Option<(FeedId
     let feed = FeedId::from_wire(head.feed.as_ref()?).ok()?;
     let digest = Digest::from_slice(&head.digest)?;
     (head.sequence > 0).then_some((feed, Head { sequence: head.sequence, digest }))
+}
+
+/// What a peer wants again, or `None` when it makes no sense.
+pub(crate) fn want_from_wire(want: &httt_wire::exchange::Want) -> Option<(FeedId, u64, u64)> {
+    Some((FeedId::from_wire(want.feed.as_ref()?).ok()?, want.after, want.until))
 }

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use httt_feed::{Audience, Digest, FeedId, Lane, Refusal, VerifiedBatch, parse};
-use httt_log::{Log, NewEvent, Transaction};
+use httt_log::NewEvent;
 use httt_wire::Name as _;
 use httt_wire::directory::{ForkSeen, TamperingSeen};
 use uuid::Uuid;
 
-use crate::{Alarm, StoppedFeeds};
+use crate::{Alarm, StoppedFeeds, Store};
 
 /// Largest part of a forked batch kept in one event.
 const EVIDENCE_PART_BYTES: usize = 32 * 1024;
@@ -27,9 +27,9 @@ pub(crate) fn two_stories(refusal: &Refusal) -> Option<u64> {
     }
 }
 
-/// Keeps evidence in a log and stops forked feeds.
+/// Keeps evidence among a node's own events and stops forked feeds.
 pub(crate) struct Evidence<'a> {
-    pub(crate) log: &'a Log,
+    pub(crate) store: &'a dyn Store,
     pub(crate) stopped: &'a StoppedFeeds,
 }
 
@@ -40,7 +40,7 @@ impl Evidence<'_> {
         let Some(sequence) = two_stories(refusal) else { return };
         tracing::error!(%feed, sequence, "the origin signed two histories; the feed stops here");
         self.stopped.stop(feed.clone());
-        let held = self.log.batch_digest(feed, sequence).ok().flatten();
+        let held = self.store.digest(feed, sequence).await.ok().flatten();
         self.commit(feed, self.fork_events(feed, sequence, held, other)).await;
     }
 
@@ -69,11 +69,11 @@ impl Evidence<'_> {
     }
 
     fn own(&self) -> Audience {
-        Audience::One(self.log.origin().clone())
+        Audience::One(self.store.origin().clone())
     }
 
     async fn commit(&self, feed: &FeedId, events: Vec<NewEvent>) {
-        if let Err(error) = self.log.commit(Transaction::append(events)).await {
+        if let Err(error) = self.store.say(events).await {
             tracing::error!(%feed, %error, "evidence could not be kept");
         }
     }

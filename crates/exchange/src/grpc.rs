@@ -103,7 +103,7 @@ impl Exchange for GrpcService {
 
     async fn read(&self, request: Request<wire::ReadRequest>) -> Result<Response<wire::ReadResponse>, Status> {
         let caller = self.caller(&request)?;
-        Ok(Response::new(self.service.read(&caller, request.get_ref())))
+        Ok(Response::new(self.service.read(&caller, request.get_ref()).await))
     }
 
     async fn push(&self, request: Request<wire::PushRequest>) -> Result<Response<wire::PushResponse>, Status> {

@@ -13,6 +13,7 @@
 
 mod admit;
 mod copier;
+mod directory;
 mod evidence;
 pub mod grpc;
 pub mod memory;
@@ -21,16 +22,20 @@ mod refusal;
 pub mod rest;
 mod runner;
 mod service;
+mod store;
+mod wants;
 mod witness;
 
 pub use futures_util::future::BoxFuture;
 
 pub use admit::{Admission, admit};
 pub use copier::{Action, Alarm, Copier, Input, Settings};
+pub use directory::{SharedDirectory, StoppedFeeds};
 pub use peer::{Media, MediaError, MediaStat, Peer, PeerError};
-pub use refusal::{refusal_from_wire, refusal_to_wire};
+pub use refusal::{busy, refusal_from_wire, refusal_to_wire};
 pub use runner::{Link, LinkState, PushesFor, RunnerOptions, SpanOf, run};
-pub use service::{Receipts, Service, SharedDirectory, StoppedFeeds};
+pub use service::Service;
+pub use store::{LogStore, Receipts, Store, StoreError, receipt_events, receipt_id};
 pub use witness::{
     AddCheckpoint, DEFAULT_WITNESS_EVERY, MAX_ADD_CHECKPOINT_BYTES, MAX_CHECKPOINT_BODY_BYTES, MAX_KEPT_REFUSALS,
     OwnState, Seen, Watched, WitnessRefusal, Witnessing, judge, run_witness,
@@ -42,6 +47,8 @@ pub const MAX_CALL_BYTES: usize = 1024 * 1024;
 pub const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
 /// Most bytes of a media file in one call.
 pub const MAX_MEDIA_RANGE: usize = 1024 * 1024;
+/// Most heads in one answer.
+pub const MAX_HEADS: usize = 2_000;
 /// Longest a call for heads may wait for something new.
 pub const MAX_WAIT_MS: u32 = 30_000;
 /// Most entries in one push.

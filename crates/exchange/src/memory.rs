@@ -48,7 +48,7 @@ impl Peer for MemoryPeer {
 
     async fn read(&self, request: wire::ReadRequest) -> Result<wire::ReadResponse, PeerError> {
         self.check()?;
-        Ok(self.service.read(&self.caller, &request))
+        Ok(self.service.read(&self.caller, &request).await)
     }
 
     async fn push(&self, request: wire::PushRequest) -> Result<wire::PushResponse, PeerError> {

@@ -1,6 +1,6 @@
 //! Refusals on the wire.
 
-use httt_feed::Refusal;
+use httt_feed::{FeedId, Refusal};
 use httt_wire::exchange::{self as wire, RefusalCode};
 
 /// The message form of a refusal; code and text travel, so a caller in any language can act on it.
@@ -17,6 +17,8 @@ pub fn refusal_to_wire(refusal: &Refusal) -> wire::Refusal {
         Refusal::Gap { .. } => RefusalCode::Gap,
         Refusal::Fork { .. } => RefusalCode::Fork,
         Refusal::BrokenChain { .. } => RefusalCode::BrokenChain,
+        Refusal::Suspended { .. } => RefusalCode::Suspended,
+        Refusal::Certificate { .. } => RefusalCode::RevokedCertificate,
     };
     let expected_sequence = match refusal {
         Refusal::Gap { expected, .. } => *expected,
@@ -38,6 +40,21 @@ pub(crate) fn unavailable(message: impl Into<String>) -> wire::Refusal {
         expected_sequence: 0,
         retry_after_ms: 1_000,
     }
+}
+
+/// Not here any more, or not yet again: its origin is asked.
+pub(crate) fn away(feed: &FeedId, after: u64, until: u64, retry_after_ms: u32) -> wire::Refusal {
+    wire::Refusal {
+        code: RefusalCode::Away.into(),
+        message: format!("{feed}: sequences {} to {until} are asked of their origin; come back", after + 1),
+        retry_after_ms,
+        ..Default::default()
+    }
+}
+
+/// The caller asks too much or too often.
+pub fn busy(message: impl Into<String>, retry_after_ms: u32) -> wire::Refusal {
+    wire::Refusal { code: RefusalCode::Busy.into(), message: message.into(), retry_after_ms, ..Default::default() }
 }
 
 /// A refusal about something that is not there.

@@ -3,18 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use httt_feed::{AgencyCode, FeedId, Lane, VerifiedBatch};
-use httt_log::{CommitError, Log, Transaction};
-use httt_wire::exchange as wire;
+use httt_log::{CommitError, Entry, Log, Transaction};
+use httt_wire::exchange::{self as wire, RefusalCode};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument as _;
 
-use crate::copier::head_from_wire;
+use crate::copier::{head_from_wire, want_from_wire};
 use crate::evidence::Evidence;
 use crate::{
-    Action, Copier, Input, MAX_ENTRIES_PER_PUSH, MAX_WAIT_MS, Peer, Settings, SharedDirectory, StoppedFeeds,
+    Action, Copier, Input, LogStore, MAX_ENTRIES_PER_PUSH, MAX_WAIT_MS, Peer, Settings, SharedDirectory, StoppedFeeds,
     refusal_from_wire,
 };
 
@@ -26,6 +25,8 @@ const TICK: Duration = Duration::from_millis(100);
 pub struct LinkState {
     /// The last call got through.
     pub connected: bool,
+    /// Why the peer answers and yet gives nothing, if so.
+    pub refused: Option<RefusalCode>,
     /// Feeds whose heads differ: (feed, sequence here, sequence there).
     pub behind: Vec<(FeedId, u64, u64)>,
     /// Feeds that forked.
@@ -42,7 +43,8 @@ pub struct Link {
 
 impl Default for Link {
     fn default() -> Self {
-        let state = LinkState { connected: false, behind: Vec::new(), stopped: Vec::new(), own_level: false };
+        let state =
+            LinkState { connected: false, refused: None, behind: Vec::new(), stopped: Vec::new(), own_level: false };
         Self { state: Arc::new(watch::Sender::new(state)) }
     }
 }
@@ -182,7 +184,8 @@ impl<'a, P: Peer> Session<'a, P> {
             let behind = self.copier.behind().map(|(feed, local, remote)| (feed.clone(), local, remote)).collect();
             let stopped = self.copier.stopped().cloned().collect();
             let own_level = self.copier.own_level();
-            let now = LinkState { connected: self.copier.connected(), behind, stopped, own_level };
+            let (connected, refused) = (self.copier.connected(), self.copier.refused());
+            let now = LinkState { connected, refused, behind, stopped, own_level };
             let changed = *state != now;
             if changed && state.connected != now.connected {
                 tracing::info!(peer = self.peer.name(), connected = now.connected, "link");
@@ -199,11 +202,17 @@ impl<'a, P: Peer> Session<'a, P> {
                 let wait_ms = if wait { MAX_WAIT_MS } else { 0 };
                 let spawned = self.calls.spawn(async move {
                     match peer.heads(wire::HeadsRequest { log_id, after, wait_ms }).await {
+                        Ok(wire::HeadsResponse { refusal: Some(refusal), .. }) => {
+                            tracing::warn!(peer = peer.name(), refusal = refusal.message, "heads refused");
+                            Input::HeadsRefused { call, refused: refused(&refusal) }
+                        }
                         Ok(answer) => Input::Heads {
                             call,
+                            heads: answer.heads.iter().filter_map(head_from_wire).collect(),
+                            wants: answer.wants.iter().filter_map(want_from_wire).collect(),
                             log_id: answer.log_id,
                             position: answer.position,
-                            heads: answer.heads.iter().filter_map(head_from_wire).collect(),
+                            more: answer.more,
                         },
                         Err(error) => {
                             tracing::debug!(%error, "heads");
@@ -221,6 +230,9 @@ impl<'a, P: Peer> Session<'a, P> {
             Action::Push { feed, after, max_bytes } => {
                 self.calls.spawn(async move { push(peer.as_ref(), &log, feed, after, max_bytes).await });
             }
+            Action::PushAgain { feed, after, until, max_bytes } => {
+                self.calls.spawn(async move { push_again(peer.as_ref(), &log, feed, after, until, max_bytes).await });
+            }
             Action::Store { feed, batches } => {
                 let (span, stopped) = ((self.options.span_of)(&batches), self.options.stopped.clone());
                 self.calls.spawn(async move { store(&log, &stopped, feed, batches).await }.instrument(span));
@@ -229,7 +241,8 @@ impl<'a, P: Peer> Session<'a, P> {
                 // Not a call: it answers nothing, and must outlive the session.
                 let stopped = self.options.stopped.clone();
                 tokio::spawn(async move {
-                    Evidence { log: &log, stopped: &stopped }.keep_alarm(peer.name(), alarm).await;
+                    let store = LogStore::new(log);
+                    Evidence { store: &store, stopped: &stopped }.keep_alarm(peer.name(), alarm).await;
                 });
             }
         }
@@ -244,7 +257,7 @@ async fn ask<P: Peer>(peer: &P, feed: FeedId, after: u64, max_bytes: usize) -> I
             if let Some(refusal) = &answer.refusal {
                 tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "reading refused");
             }
-            let refused = answer.refusal.as_ref().map(refusal_from_wire);
+            let refused = answer.refusal.as_ref().map(refused);
             Input::Entries { feed, entries: answer.entries, refused }
         }
         Err(error) => {
@@ -255,19 +268,14 @@ async fn ask<P: Peer>(peer: &P, feed: FeedId, after: u64, max_bytes: usize) -> I
 }
 
 async fn push<P: Peer>(peer: &P, log: &Log, feed: FeedId, after: u64, max_bytes: usize) -> Input {
-    let entries: Vec<Bytes> = match log.read_feed(&feed, after, max_bytes) {
-        Ok(entries) => entries.into_iter().take(MAX_ENTRIES_PER_PUSH).map(|entry| entry.bytes).collect(),
-        Err(error) => {
-            tracing::error!(%feed, %error, "own entries cannot be read");
-            return Input::CallFailed(feed);
-        }
-    };
+    let Some(entries) = own_entries(log, &feed, after, u64::MAX, max_bytes) else { return Input::CallFailed(feed) };
+    let entries = entries.into_iter().map(|entry| entry.bytes).collect();
     match peer.push(wire::PushRequest { feed: Some(feed.to_wire()), entries, ..Default::default() }).await {
         Ok(answer) => {
             if let Some(refusal) = &answer.refusal {
                 tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "push refused");
             }
-            let refused = answer.refusal.as_ref().map(|refusal| (refusal_from_wire(refusal), refusal.retry_after_ms));
+            let refused = answer.refusal.as_ref().map(refused);
             let head = answer.head.as_ref().and_then(head_from_wire).map(|(_, head)| head);
             Input::Pushed { feed, head, refused }
         }
@@ -278,6 +286,44 @@ async fn push<P: Peer>(peer: &P, log: &Log, feed: FeedId, after: u64, max_bytes:
     }
 }
 
+async fn push_again<P: Peer>(peer: &P, log: &Log, feed: FeedId, after: u64, until: u64, max_bytes: usize) -> Input {
+    let entries = own_entries(log, &feed, after, until, max_bytes).unwrap_or_default();
+    let Some(last) = entries.last().map(|entry| entry.sequence) else { return Input::CallFailed(feed) };
+    let entries = entries.into_iter().map(|entry| entry.bytes).collect();
+    let request = wire::PushRequest { feed: Some(feed.to_wire()), entries, again: true, ..Default::default() };
+    match peer.push(request).await {
+        Ok(answer) => {
+            if let Some(refusal) = &answer.refusal {
+                tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "push of what was wanted refused");
+            }
+            Input::PushedAgain { feed, last, refused: answer.refusal.as_ref().map(refused) }
+        }
+        Err(error) => {
+            tracing::debug!(%feed, %error, "push again");
+            Input::CallFailed(feed)
+        }
+    }
+}
+
+/// Entries after `after` and up to `until`; `None`: the log cannot be read.
+fn own_entries(log: &Log, feed: &FeedId, after: u64, until: u64, max_bytes: usize) -> Option<Vec<Entry>> {
+    match log.read_feed(feed, after, max_bytes) {
+        Ok(entries) => {
+            let wanted = entries.into_iter().take(MAX_ENTRIES_PER_PUSH);
+            Some(wanted.take_while(|entry| entry.sequence <= until).collect())
+        }
+        Err(error) => {
+            tracing::error!(%feed, %error, "own entries cannot be read");
+            None
+        }
+    }
+}
+
+/// Why, and when to come back (ms).
+fn refused(refusal: &wire::Refusal) -> (RefusalCode, u32) {
+    (refusal_from_wire(refusal), refusal.retry_after_ms)
+}
+
 async fn store(log: &Log, stopped: &StoppedFeeds, feed: FeedId, batches: Vec<VerifiedBatch>) -> Input {
     match log.commit(Transaction::copy(batches.clone())).await {
         Ok(committed) => {
@@ -286,7 +332,8 @@ async fn store(log: &Log, stopped: &StoppedFeeds, feed: FeedId, batches: Vec<Ver
             Input::Stored { feed, result: head.ok_or(None) }
         }
         Err(CommitError::Refused(refusal)) => {
-            Evidence { log, stopped }.keep_from(&feed, &refusal, &batches).await;
+            let store = LogStore::new(log.clone());
+            Evidence { store: &store, stopped }.keep_from(&feed, &refusal, &batches).await;
             Input::Stored { feed, result: Err(Some(refusal)) }
         }
         Err(error) => {

@@ -1,204 +1,143 @@
-//! The serving side over a log: what gateway and adapter answer, whatever driver asks.
+//! The serving side over a store: what gateway and adapter answer, whatever driver asks.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use httt_feed::{AgencyCode, Audience, Digest, Directory, FeedId, Head, Lane, Refusal};
-use httt_log::{CommitError, Log, NewEvent, Placed, ReadError, Transaction};
-use httt_wire::{Message as _, exchange as wire};
-use tokio::sync::watch;
-use uuid::Uuid;
+use httt_feed::{AgencyCode, Digest, Directory, FeedId, Head, Refusal, VerifiedBatch};
+use httt_log::{FeedHead, NewEvent};
+use httt_wire::exchange as wire;
+use tokio::sync::{RwLock, watch};
 
 use crate::admit::Admission;
-use crate::evidence::{Evidence, derived_id};
-use crate::refusal::{not_found, refusal_to_wire, unavailable};
-use crate::{MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media, MediaError, Witnessing, admit};
+use crate::evidence::Evidence;
+use crate::refusal::{away, not_found, refusal_to_wire, unavailable};
+use crate::wants::Wants;
+use crate::{
+    MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_HEADS, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media, MediaError, Receipts,
+    SharedDirectory, StoppedFeeds, Store, StoreError, Witnessing, admit,
+};
 
 /// Batches of a push that are verified where they arrive; more go to a thread of their own.
 const VERIFIED_INLINE: usize = 16;
+/// When a reader is to come back for what must be asked of its origin, ms.
+const AWAY_RETRY_MS: u32 = 1_000;
 
-/// The directory as folded from a log, shared between the parts of a node. It is folded when it is asked for, so that
-/// nobody ever verifies against an older directory than the log holds.
-#[derive(Debug, Clone)]
-pub struct SharedDirectory {
-    log: Log,
-    folded: Arc<RwLock<Folded>>,
-}
-
-#[derive(Debug)]
-struct Folded {
-    directory: Arc<Directory>,
-    /// Last sequence folded of each directory feed.
-    sequences: BTreeMap<FeedId, u64>,
-}
-
-impl SharedDirectory {
-    /// Starts from what is known without any log, and folds what `log` holds.
-    pub fn new(log: Log, directory: Directory) -> Self {
-        let folded = Folded { directory: Arc::new(directory), sequences: BTreeMap::new() };
-        Self { log, folded: Arc::new(RwLock::new(folded)) }
-    }
-
-    /// The directory with everything the log holds at this moment. If the log cannot be read it is the one before,
-    /// which refuses more, never less.
-    pub fn get(&self) -> Arc<Directory> {
-        let feeds = self.feeds();
-        {
-            let folded = self.folded.read().unwrap_or_else(PoisonError::into_inner);
-            if feeds.iter().all(|(feed, sequence)| folded.sequences.get(feed) == Some(sequence)) {
-                return Arc::clone(&folded.directory);
-            }
-        }
-        let mut folded = self.folded.write().unwrap_or_else(PoisonError::into_inner);
-        for (feed, _) in feeds {
-            if let Err(error) = folded.catch_up(&self.log, &feed) {
-                tracing::error!(%feed, %error, "the directory cannot be read");
-            }
-        }
-        Arc::clone(&folded.directory)
-    }
-
-    /// Directory feeds held: the gateway's, once it is known.
-    fn feeds(&self) -> Vec<(FeedId, u64)> {
-        let gateway = {
-            let folded = self.folded.read().unwrap_or_else(PoisonError::into_inner);
-            folded.directory.gateway().cloned()
-        };
-        match gateway {
-            Some(gateway) => {
-                let feed = FeedId::new(gateway, Audience::All, Lane::Directory);
-                self.log.head(&feed).map(|head| (feed, head.sequence)).into_iter().collect()
-            }
-            None => self
-                .log
-                .heads()
-                .into_iter()
-                .filter(|head| head.feed.lane == Lane::Directory)
-                .map(|head| (head.feed, head.head.sequence))
-                .collect(),
-        }
-    }
-}
-
-impl Folded {
-    fn catch_up(&mut self, log: &Log, feed: &FeedId) -> Result<(), ReadError> {
-        loop {
-            let after = self.sequences.get(feed).copied().unwrap_or(0);
-            let entries = log.read_feed(feed, after, MAX_CALL_BYTES)?;
-            let Some(last) = entries.last() else { return Ok(()) };
-            let directory = Arc::make_mut(&mut self.directory);
-            entries.iter().for_each(|entry| directory.apply(feed, &entry.batch.events));
-            self.sequences.insert(feed.clone(), last.sequence);
-        }
-    }
-}
-
-/// Feeds that forked; nothing more is taken from them until an operator decides. Shared by all parts of a node, and
-/// told again from the log's `ForkSeen` events after a restart.
-#[derive(Debug, Clone, Default)]
-pub struct StoppedFeeds(Arc<RwLock<BTreeSet<FeedId>>>);
-
-impl StoppedFeeds {
-    /// Stops a feed.
-    pub fn stop(&self, feed: FeedId) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(feed);
-    }
-
-    /// Whether it is stopped.
-    pub fn contains(&self, feed: &FeedId) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(feed)
-    }
-
-    /// All of them.
-    pub fn list(&self) -> Vec<FeedId> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
-}
-
-/// Whether this node gives signed receipts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Receipts {
-    /// The gateway does: an event of its own for each batch it takes, in the same commit.
-    Issue,
-    /// An adapter does not: it is only a carrier.
-    None,
-}
-
-/// Serves the exchange over a log.
+/// Serves the exchange over a store.
 pub struct Service {
-    log: Log,
+    store: Arc<dyn Store>,
     directory: SharedDirectory,
     media: Arc<dyn Media>,
     receipts: Receipts,
     stopped: StoppedFeeds,
     closing: watch::Receiver<bool>,
-    witness: Arc<Witnessing>,
+    witness: Option<Arc<Witnessing>>,
+    wants: Wants,
+    /// Held for reading from looking at the directory until the store has taken what was judged by it; for writing
+    /// while keys and rights change. So what a revocation says was accepted before is all that was.
+    gate: RwLock<()>,
 }
 
 impl Service {
-    /// Serves `log` until `closing` turns true; from then on nobody is kept waiting.
+    /// Serves `store` until `closing` turns true; from then on nobody is kept waiting.
     pub fn new(
-        log: Log,
+        store: Arc<dyn Store>,
         directory: SharedDirectory,
         media: Arc<dyn Media>,
         receipts: Receipts,
         stopped: StoppedFeeds,
         closing: watch::Receiver<bool>,
     ) -> Self {
-        let witness = Arc::new(Witnessing::new(log.clone(), directory.clone()));
-        Self { log, directory, media, receipts, stopped, closing, witness }
+        let (wants, gate) = (Wants::default(), RwLock::new(()));
+        Self { store, directory, media, receipts, stopped, closing, witness: None, wants, gate }
     }
 
     /// Shares the witness with the rest of the node.
     #[must_use]
     pub fn with_witness(mut self, witness: Arc<Witnessing>) -> Self {
-        self.witness = witness;
+        self.witness = Some(witness);
         self
     }
 
     /// Witnessing, in both directions.
     pub async fn witness(&self, request: wire::WitnessRequest) -> wire::WitnessResponse {
-        self.witness.answer(request).await
+        match &self.witness {
+            Some(witness) => witness.answer(request).await,
+            None => wire::WitnessResponse { status: 404, body: "this node does not witness".into() },
+        }
+    }
+
+    /// Changes who takes part, with which keys and rights. `revise` sees the directory and all heads as they stay until
+    /// what it gives is in the store.
+    ///
+    /// # Errors
+    /// What `revise` says, or the store.
+    pub async fn revise<E: From<StoreError>>(
+        &self,
+        revise: impl FnOnce(&Directory, &[FeedHead]) -> Result<Vec<NewEvent>, E>,
+    ) -> Result<(), E> {
+        let _alone = self.gate.write().await;
+        let events = revise(&self.directory.get(), &self.store.heads(0))?;
+        if !events.is_empty() {
+            self.store.say(events).await?;
+        }
+        Ok(())
     }
 
     /// Heads that changed at or after `request.after` and that `caller` may read; waits for one if asked to.
     pub async fn heads(&self, caller: &AgencyCode, request: wire::HeadsRequest) -> wire::HeadsResponse {
-        let mut length = self.log.watch();
-        let log_id = self.log.log_id();
+        let (mut length, mut wanted) = (self.store.watch(), self.wants.watch());
+        let log_id = self.store.id();
         let after = if request.log_id == log_id && request.after <= *length.borrow() { request.after } else { 0 };
         let wait = Duration::from_millis(request.wait_ms.min(MAX_WAIT_MS).into());
-        let deadline = tokio::time::Instant::now() + wait;
+        let deadline = (!wait.is_zero()).then(|| tokio::time::Instant::now() + wait);
         let mut closing = self.closing.clone();
         loop {
             // Taken before the heads are read: what comes in between is told again, never missed.
             let position = *length.borrow_and_update();
+            wanted.borrow_and_update();
             let directory = self.directory.get();
-            let all = self.log.heads();
-            // A changed directory may have given rights: feeds that did not change are news then, too.
-            let rights_changed = all.iter().any(|head| head.feed.lane == Lane::Directory && head.position >= after);
-            let after = if rights_changed { 0 } else { after };
-            let heads: Vec<wire::Head> = all
-                .into_iter()
-                .filter(|head| head.position >= after && directory.may_read(caller, &head.feed).is_ok())
-                .map(|head| wire_head(&head.feed, head.head))
-                .collect();
-            let more = heads.is_empty()
-                && !wait.is_zero()
-                && tokio::select! {
-                    changed = length.changed() => changed.is_ok(),
-                    () = tokio::time::sleep_until(deadline) => false,
-                    _ = closing.wait_for(|closing| *closing) => false,
+            if let Err(refusal) = directory.admits(caller) {
+                let refusal = Some(refusal_to_wire(&refusal));
+                return wire::HeadsResponse { log_id, refusal, ..Default::default() };
+            }
+            let answer = self.news(caller, &directory, after, position);
+            let more = answer.heads.is_empty()
+                && answer.wants.is_empty()
+                && match deadline {
+                    None => false,
+                    Some(deadline) => tokio::select! {
+                        changed = length.changed() => changed.is_ok(),
+                        changed = wanted.changed() => changed.is_ok(),
+                        () = tokio::time::sleep_until(deadline) => false,
+                        _ = closing.wait_for(|closing| *closing) => false,
+                    },
                 };
             if !more {
-                return wire::HeadsResponse { log_id: log_id.to_vec(), position, heads, ..Default::default() };
+                return wire::HeadsResponse { log_id, ..answer };
             }
         }
     }
 
+    /// What is new to `caller` since `after`, the store standing at `position`.
+    fn news(&self, caller: &AgencyCode, directory: &Directory, after: u64, position: u64) -> wire::HeadsResponse {
+        let mut changed = self.store.heads(after);
+        changed.retain(|head| directory.may_read(caller, &head.feed).is_ok());
+        let more = changed.len() > MAX_HEADS;
+        let mut position = position;
+        if more {
+            // The rest changed later, so that is where to go on.
+            changed.sort_by_key(|head| head.position);
+            position = changed.get(MAX_HEADS).map_or(position, |next| next.position);
+            changed.truncate(MAX_HEADS);
+        }
+        let heads = changed.iter().map(|head| wire_head(&head.feed, head.head)).collect();
+        let wants = self.wants.of(|feed| directory.may_push(caller, feed).is_ok());
+        wire::HeadsResponse { position, heads, more, wants, ..Default::default() }
+    }
+
     /// Entries of one feed after a sequence.
-    pub fn read(&self, caller: &AgencyCode, request: &wire::ReadRequest) -> wire::ReadResponse {
+    pub async fn read(&self, caller: &AgencyCode, request: &wire::ReadRequest) -> wire::ReadResponse {
         let refused = |refusal| wire::ReadResponse { refusal: Some(refusal), ..Default::default() };
         let feed = match feed_of(request.feed.as_ref()) {
             Ok(feed) => feed,
@@ -208,12 +147,14 @@ impl Service {
             return refused(refusal_to_wire(&refusal));
         }
         let most = (request.max_bytes as usize).clamp(1, MAX_CALL_BYTES);
-        match self.log.read_feed(&feed, request.after, most) {
-            Ok(entries) => wire::ReadResponse {
-                entries: entries.into_iter().map(|entry| entry.bytes).collect(),
-                head: self.log.head(&feed).map_or(0, |head| head.sequence),
-                ..Default::default()
-            },
+        let head = self.store.head(&feed).map_or(0, |head| head.sequence);
+        match self.store.read(&feed, request.after, most).await {
+            Ok(entries) => wire::ReadResponse { entries, head, ..Default::default() },
+            Err(StoreError::Away { feed, after, until }) => {
+                self.wants.add(&feed, after, until);
+                let refusal = away(&feed, after, until, AWAY_RETRY_MS);
+                wire::ReadResponse { head, refusal: Some(refusal), ..Default::default() }
+            }
             Err(error) => {
                 tracing::error!(%feed, %error, "a feed cannot be read");
                 refused(unavailable(error.to_string()))
@@ -221,7 +162,7 @@ impl Service {
         }
     }
 
-    /// Takes the good prefix of what is pushed; says why the rest is refused. The log is untouched by what is refused.
+    /// Takes the good prefix of what is pushed; says why the rest is refused. The store is untouched by what is refused.
     pub async fn push(&self, caller: &AgencyCode, request: wire::PushRequest) -> wire::PushResponse {
         let refused = |refusal: &Refusal| {
             tracing::warn!(%caller, %refusal, "push refused");
@@ -231,6 +172,7 @@ impl Service {
             Ok(feed) => feed,
             Err(refusal) => return refused(&refusal),
         };
+        let _open = self.gate.read().await;
         let directory = self.directory.get();
         if let Err(refusal) = directory.may_push(caller, &feed) {
             return refused(&refusal);
@@ -239,16 +181,17 @@ impl Service {
             let (size, limit) = (request.entries.len(), MAX_ENTRIES_PER_PUSH);
             return refused(&Refusal::TooLarge { what: "a push (in batches)", size, limit });
         }
-        let head = self.log.head(&feed);
+        if request.again {
+            return self.push_again(caller, &directory, &feed, request.entries).await;
+        }
+        let head = self.store.head(&feed);
         if self.stopped.contains(&feed) {
             let sequence = head.map_or(0, |head| head.sequence);
             return self.answer(&feed, vec![], Some(refusal_to_wire(&Refusal::Fork { feed: feed.clone(), sequence })));
         }
         let admission = self.admit(directory, &feed, head, request.entries).await;
-        if let Some((_, refusal)) = &admission.refused {
-            tracing::warn!(%caller, %refusal, "push refused");
-        }
         if let Some((bytes, refusal)) = &admission.refused {
+            tracing::warn!(%caller, %refusal, "push refused");
             self.evidence().keep(&feed, refusal, bytes).await;
         }
         let refusal = admission.refused.as_ref().map(|(_, refusal)| refusal_to_wire(refusal));
@@ -256,24 +199,71 @@ impl Service {
             return self.answer(&feed, vec![], refusal);
         }
         let batches = admission.batches.clone();
-        let mut transaction = Transaction::copy(admission.batches);
-        if self.receipts == Receipts::Issue {
-            transaction = transaction.deriving(receipt_events);
-        }
-        match self.log.commit(transaction).await {
-            Ok(committed) => {
-                let receipts = committed.copied.iter().filter_map(|placed| self.receipt_of(placed)).collect();
-                self.answer(&feed, receipts, refusal)
-            }
-            Err(CommitError::Refused(refusal)) => {
+        match self.store.take(admission.batches, self.receipts).await {
+            Ok(receipts) => self.answer(&feed, receipts, refusal),
+            Err(StoreError::Refused(refusal)) => {
                 self.evidence().keep_from(&feed, &refusal, &batches).await;
                 self.answer(&feed, vec![], Some(refusal_to_wire(&refusal)))
             }
             Err(error) => {
-                tracing::error!(%feed, %error, "the log does not take a push");
+                tracing::error!(%feed, %error, "the store does not take a push");
                 self.answer(&feed, vec![], Some(unavailable(error.to_string())))
             }
         }
+    }
+
+    /// Takes back what was let go or lost. It must be what it was: its digest is known, or it is chained to what is.
+    async fn push_again(
+        &self,
+        caller: &AgencyCode,
+        directory: &Directory,
+        feed: &FeedId,
+        entries: Vec<Bytes>,
+    ) -> wire::PushResponse {
+        let taken = self.verify_again(directory, feed, entries).await;
+        let last = taken.as_ref().ok().and_then(|batches| batches.last().map(VerifiedBatch::sequence));
+        let outcome = match taken {
+            Ok(batches) => self.store.take_again(batches).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(()) => {
+                last.into_iter().for_each(|last| self.wants.got(feed, last));
+                self.answer(feed, vec![], None)
+            }
+            Err(StoreError::Refused(refusal)) => {
+                tracing::warn!(%caller, %refusal, "entries brought again are not those that were held");
+                self.answer(feed, vec![], Some(refusal_to_wire(&refusal)))
+            }
+            Err(error) => self.answer(feed, vec![], Some(unavailable(error.to_string()))),
+        }
+    }
+
+    /// Entries that are away were verified when they came first. Now each must be the very same one.
+    async fn verify_again(
+        &self,
+        directory: &Directory,
+        feed: &FeedId,
+        entries: Vec<Bytes>,
+    ) -> Result<Vec<VerifiedBatch>, StoreError> {
+        let mut batches: Vec<VerifiedBatch> = Vec::new();
+        for bytes in entries {
+            let batch = httt_feed::parse(bytes)?;
+            if batch.feed() != feed {
+                return Err(Refusal::Malformed(format!("it belongs to {}, not to {feed}", batch.feed())).into());
+            }
+            let batch = directory.verify(batch)?;
+            let sequence = batch.sequence();
+            let known = self.store.digest(feed, sequence).await?;
+            let chained = batches
+                .last()
+                .is_none_or(|before| before.sequence() + 1 == sequence && batch.previous() == Some(before.digest()));
+            if !chained || known.is_some_and(|known| known != batch.digest()) {
+                return Err(Refusal::Fork { feed: feed.clone(), sequence }.into());
+            }
+            batches.push(batch);
+        }
+        Ok(batches)
     }
 
     fn answer(
@@ -282,20 +272,11 @@ impl Service {
         receipts: Vec<wire::Receipt>,
         refusal: Option<wire::Refusal>,
     ) -> wire::PushResponse {
-        wire::PushResponse { head: self.log.head(feed).map(|head| wire_head(feed, head)), receipts, refusal }
-    }
-
-    /// The receipt given for a batch: made with it, or found again for a duplicate.
-    fn receipt_of(&self, placed: &Placed) -> Option<wire::Receipt> {
-        if self.receipts == Receipts::None {
-            return None;
-        }
-        let event = self.log.event(receipt_id(&placed.feed, placed.head.sequence, placed.head.digest)).ok()??;
-        wire::Receipt::decode(event.event.data).ok()
+        wire::PushResponse { head: self.store.head(feed).map(|head| wire_head(feed, head)), receipts, refusal }
     }
 
     fn evidence(&self) -> Evidence<'_> {
-        Evidence { log: &self.log, stopped: &self.stopped }
+        Evidence { store: self.store.as_ref(), stopped: &self.stopped }
     }
 
     /// Verifying a long push is work for a thread that may be busy.
@@ -326,10 +307,7 @@ impl Service {
     }
 
     fn member(&self, caller: &AgencyCode) -> Result<(), wire::Refusal> {
-        match self.directory.get().member(caller) {
-            Some(_) => Ok(()),
-            None => Err(refusal_to_wire(&Refusal::NotAMember(caller.to_string()))),
-        }
+        self.directory.get().admits(caller).map_err(|refusal| refusal_to_wire(&refusal))
     }
 
     /// One range of a media file. Any member may read any media whose digest it knows: digests travel in feeds.
@@ -400,30 +378,4 @@ fn stat_response(stat: Result<crate::MediaStat, MediaError>) -> wire::StatMediaR
         }
         Err(error) => wire::StatMediaResponse { refusal: Some(media_refusal(&error)), ..Default::default() },
     }
-}
-
-fn receipt_id(feed: &FeedId, sequence: u64, digest: Digest) -> Uuid {
-    derived_id(&[b"receipt\0", feed.to_string().as_bytes(), &sequence.to_be_bytes(), &digest.0])
-}
-
-/// One receipt an accepted batch, to its origin. A duplicate has its receipt already.
-fn receipt_events(placed: &[Placed]) -> Vec<NewEvent> {
-    placed
-        .iter()
-        .filter(|placed| !placed.duplicate)
-        .map(|placed| {
-            let receipt = wire::Receipt {
-                feed: Some(placed.feed.to_wire()),
-                sequence: placed.head.sequence,
-                digest: placed.head.digest.0.to_vec(),
-                position: placed.position,
-                received_at_ms: placed.at_ms,
-            };
-            let audience = Audience::One(placed.feed.origin.clone());
-            let stream = format!("receipts/{}/{}/{}", placed.feed.origin, placed.feed.audience, placed.feed.lane);
-            NewEvent::of(audience, Lane::Report, stream, &receipt)
-                .with_id(receipt_id(&placed.feed, placed.head.sequence, placed.head.digest))
-                .with_actor("gateway")
-        })
-        .collect()
 }

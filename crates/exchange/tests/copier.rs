@@ -20,7 +20,8 @@ fn connected(heads: Vec<(FeedId, Head)>) -> (Copier, Vec<Action>) {
     let mut copier = Copier::new(vec![AgencyCode::new("H24").expect("code")], directory, Settings::default());
     let asked = copier.handle(0, Input::Tick);
     assert!(matches!(asked[..], [Action::AskHeads { call: 1, wait: false, .. }]));
-    let actions = copier.handle(1, Input::Heads { call: 1, log_id: vec![1], position: 9, heads });
+    let actions =
+        copier.handle(1, Input::Heads { call: 1, log_id: vec![1], position: 9, heads, more: false, wants: vec![] });
     (copier, actions)
 }
 
@@ -40,7 +41,7 @@ fn a_failing_feed_pauses_itself_and_asks_for_less_while_the_link_is_probed() {
     let [Action::AskHeads { call, wait: false, .. }] = actions[..] else { panic!("no probe: {actions:?}") };
     assert!(copier.connected(), "one feed's trouble is not the link's");
     let heads = vec![(content.clone(), head(9))];
-    copier.handle(3, Input::Heads { call, log_id: vec![1], position: 9, heads });
+    copier.handle(3, Input::Heads { call, log_id: vec![1], position: 9, heads, more: false, wants: vec![] });
     let actions = copier.handle(10_000, Input::Tick);
     assert_eq!(asked_bytes(&actions), Some(MAX_CALL_BYTES / 2));
     copier.handle(10_001, Input::CallFailed(content));
@@ -79,7 +80,8 @@ fn a_stopped_feed_stays_stopped() {
     copier.handle(2, Input::Stopped(content.clone()));
     let call = 2;
     let heads = vec![(content.clone(), head(9))];
-    let actions = copier.handle(3, Input::Heads { call, log_id: vec![1], position: 10, heads });
+    let actions =
+        copier.handle(3, Input::Heads { call, log_id: vec![1], position: 10, heads, more: false, wants: vec![] });
     assert_eq!(asked_bytes(&actions), None);
     assert_eq!(copier.stopped().collect::<Vec<_>>(), [&content]);
 }

@@ -10,6 +10,7 @@ use httt_exchange::*;
 use httt_feed::Lane;
 use httt_wire::Message as _;
 use httt_wire::exchange::Receipt;
+use httt_wire::exchange::RefusalCode;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_ministry_says_reaches_provinces_and_their_answers_reach_the_ministry() {
@@ -112,8 +113,8 @@ async fn who_is_enrolled_later_hears_what_was_said_before() {
     tw.say("*", Lane::Content, "b1").await;
     gateway.holds("TW→*/content", 1).await;
     let link = late.copy_with(Arc::new(MemoryPeer::new("gateway", service, code("H99"))), &["H99"]);
-    // It asks, is told nothing, and waits.
-    link.watch().wait_for(|link| link.connected).await.expect("link");
+    // It asks, is told that it is no member, and comes back.
+    link.watch().wait_for(|link| link.refused == Some(RefusalCode::NotAMember)).await.expect("link");
     assert!(late.log.is_empty());
     gateway.enrol("H99").await;
     late.holds("TW→*/content", 1).await;

@@ -248,7 +248,11 @@ impl World {
                     .collect::<Vec<_>>();
                 let position = self.gateway.order.len() as u64;
                 let delay = if heads.is_empty() && wait { delay + 300 } else { delay };
-                self.deliver(node, delay, Input::Heads { call, log_id: vec![1], position, heads });
+                self.deliver(
+                    node,
+                    delay,
+                    Input::Heads { call, log_id: vec![1], position, heads, more: false, wants: vec![] },
+                );
             }
             Action::Ask { feed, after, .. } => {
                 if lost || answer_lost {
@@ -298,6 +302,7 @@ impl World {
                     self.deliver(node, 1, first);
                 }
             }
+            Action::PushAgain { .. } => panic!("this gateway keeps everything"),
             Action::Alarm(_) => self.nodes[node].alarms += 1,
         }
     }

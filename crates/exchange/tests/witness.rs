@@ -34,7 +34,7 @@ async fn gateway(members: &[&str]) -> Gateway {
     }
     let witness = Arc::new(witnessing(&node.log, &node.directory));
     let service = Service::new(
-        node.log.clone(),
+        Arc::new(LogStore::new(node.log.clone())),
         node.directory.clone(),
         Arc::new(common::MemoryMedia::default()),
         Receipts::Issue,

@@ -28,8 +28,53 @@ pub struct Member {
     pub kind: MemberKind,
     /// Code of the area it answers for; empty for the nation.
     pub area: String,
+    /// Why it is suspended, if it is.
+    pub suspended: Option<String>,
     keys: BTreeMap<KeyId, KeyEntry>,
     carriers: BTreeSet<AgencyCode>,
+    /// By SHA-256.
+    certificates: BTreeMap<Digest, Certificate>,
+}
+
+/// A certificate a member shows when it calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// Its end, Unix milliseconds; for people, TLS itself checks it. `None`: it was revoked without being registered.
+    pub not_after_ms: Option<i64>,
+    /// Why it was revoked, if it was.
+    pub revoked: Option<String>,
+}
+
+/// Feeds that a reader may read without being a party to them. `None` means any.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReadGrant {
+    /// Who may read.
+    pub reader: AgencyCode,
+    /// Feeds of this origin.
+    pub origin: Option<AgencyCode>,
+    /// Feeds to this audience.
+    pub audience: Option<Audience>,
+    /// Feeds on this lane.
+    pub lane: Option<Lane>,
+}
+
+impl ReadGrant {
+    /// From its parts as messages write them: an empty text and lane 0 mean any. `None`: they make no sense.
+    pub fn from_wire(reader: &str, origin: &str, audience: &str, lane: i32) -> Option<Self> {
+        let optional = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Some(Self {
+            reader: AgencyCode::new(reader).ok()?,
+            origin: optional(origin).map(|text| AgencyCode::new(&text)).transpose().ok()?,
+            audience: optional(audience).map(|text| Audience::new(&text)).transpose().ok()?,
+            lane: if lane == 0 { None } else { Some(Lane::from_wire(lane)?) },
+        })
+    }
+
+    fn covers(&self, feed: &FeedId) -> bool {
+        self.origin.as_ref().is_none_or(|origin| *origin == feed.origin)
+            && self.audience.as_ref().is_none_or(|audience| *audience == feed.audience)
+            && self.lane.is_none_or(|lane| lane == feed.lane)
+    }
 }
 
 impl Member {
@@ -41,6 +86,16 @@ impl Member {
     /// Whether this key was ever added, revoked or not.
     pub fn knows_key(&self, key: &PublicKey) -> bool {
         self.keys.contains_key(&key.id())
+    }
+
+    /// Its keys, good and revoked.
+    pub fn all_keys(&self) -> impl Iterator<Item = (&PublicKey, bool)> {
+        self.keys.values().map(|entry| (&entry.key, entry.revoked.is_some()))
+    }
+
+    /// Its certificates by SHA-256, good and revoked.
+    pub fn certificates(&self) -> impl Iterator<Item = (&Digest, &Certificate)> {
+        self.certificates.iter()
     }
 
     /// Who may carry for it.
@@ -56,12 +111,13 @@ pub struct Directory {
     own: Option<(AgencyCode, PublicKey)>,
     gateway: Option<AgencyCode>,
     members: BTreeMap<AgencyCode, Member>,
+    grants: BTreeSet<ReadGrant>,
 }
 
 impl Directory {
     /// A directory that will take the first directory batch only from the key with this fingerprint.
     pub fn trusting(gateway_key: Fingerprint) -> Self {
-        Self { trusted: Some(gateway_key), own: None, gateway: None, members: BTreeMap::new() }
+        Self { trusted: Some(gateway_key), own: None, gateway: None, members: BTreeMap::new(), grants: BTreeSet::new() }
     }
 
     /// Believes also batches that this node itself sealed, before any gateway enrolled it.
@@ -79,6 +135,11 @@ impl Directory {
     /// One member.
     pub fn member(&self, code: &AgencyCode) -> Option<&Member> {
         self.members.get(code)
+    }
+
+    /// Rights to read beyond those that parties have.
+    pub fn grants(&self) -> impl Iterator<Item = &ReadGrant> {
+        self.grants.iter()
     }
 
     /// All members, by code.
@@ -158,13 +219,46 @@ impl Directory {
             .map(|member| &member.code)
     }
 
+    /// Whether `caller` takes part at this time.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAMember`], [`Refusal::Suspended`].
+    pub fn admits(&self, caller: &AgencyCode) -> Result<(), Refusal> {
+        let member = self.members.get(caller).ok_or_else(|| Refusal::NotAMember(caller.to_string()))?;
+        match &member.suspended {
+            Some(reason) => Err(Refusal::Suspended { member: caller.clone(), reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether `caller` may call with the certificate of this SHA-256: once certificates are registered for a member,
+    /// it is known by them alone. That it comes from the authority and names the caller is TLS's to check.
+    ///
+    /// # Errors
+    /// [`Refusal::Certificate`], and as [`Directory::admits`].
+    pub fn admits_certificate(&self, caller: &AgencyCode, sha256: Digest) -> Result<(), Refusal> {
+        self.admits(caller)?;
+        let refused = |why: String| Err(Refusal::Certificate { member: caller.clone(), sha256, why });
+        let registered = self.members.get(caller).map(|member| &member.certificates);
+        match registered.and_then(|certificates| certificates.get(&sha256)) {
+            Some(Certificate { revoked: Some(reason), .. }) => refused(format!("revoked: {reason}")),
+            Some(_) => Ok(()),
+            None if registered.is_some_and(|all| all.values().any(|one| one.not_after_ms.is_some())) => {
+                refused("others are registered for it".into())
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Whether `caller` may push `feed`: it is the origin or carries for it.
     ///
     /// # Errors
-    /// [`Refusal::NotAMember`], [`Refusal::WrongMember`], [`Refusal::NoRight`] for a lane that never travels.
+    /// [`Refusal::NotAMember`], [`Refusal::Suspended`], [`Refusal::WrongMember`], [`Refusal::NoRight`] for a lane that
+    /// never travels.
     pub fn may_push(&self, caller: &AgencyCode, feed: &FeedId) -> Result<(), Refusal> {
-        if !self.members.contains_key(caller) {
-            return Err(Refusal::NotAMember(caller.to_string()));
+        self.admits(caller)?;
+        if self.members.contains_key(&feed.origin) {
+            self.admits(&feed.origin)?;
         }
         if feed.lane == Lane::Local {
             return Err(Refusal::NoRight { member: caller.clone(), feed: feed.clone() });
@@ -176,20 +270,20 @@ impl Directory {
         }
     }
 
-    /// Whether `caller` may read `feed`: it is for all, or the caller (or somebody it carries for) is its origin or
-    /// its audience.
+    /// Whether `caller` may read `feed`: it is for all, or the caller (or somebody it carries for, who is not suspended)
+    /// is its origin or its audience, or was granted it.
     ///
     /// # Errors
-    /// [`Refusal::NotAMember`], [`Refusal::NoRight`].
+    /// [`Refusal::NotAMember`], [`Refusal::Suspended`], [`Refusal::NoRight`].
     pub fn may_read(&self, caller: &AgencyCode, feed: &FeedId) -> Result<(), Refusal> {
-        if !self.members.contains_key(caller) {
-            return Err(Refusal::NotAMember(caller.to_string()));
-        }
-        let party = |member: &AgencyCode| member == caller || self.is_carrier(caller, member);
+        self.admits(caller)?;
+        let party =
+            |member: &AgencyCode| member == caller || (self.is_carrier(caller, member) && self.admits(member).is_ok());
+        let granted = || self.grants.iter().any(|grant| party(&grant.reader) && grant.covers(feed));
         let allowed = feed.lane != Lane::Local
             && match &feed.audience {
                 Audience::All => true,
-                Audience::One(audience) => party(audience) || party(&feed.origin),
+                Audience::One(audience) => party(audience) || party(&feed.origin) || granted(),
             };
         if allowed { Ok(()) } else { Err(Refusal::NoRight { member: caller.clone(), feed: feed.clone() }) }
     }
@@ -218,8 +312,10 @@ impl Directory {
                 name: String::new(),
                 kind,
                 area: String::new(),
+                suspended: None,
                 keys: BTreeMap::new(),
                 carriers: BTreeSet::new(),
+                certificates: BTreeMap::new(),
             });
             member.name = enrolled.name;
             member.kind = kind;
@@ -247,6 +343,43 @@ impl Directory {
                 (self.member_mut(&withdrawn.member), AgencyCode::new(&withdrawn.carrier))
         {
             member.carriers.remove(&carrier);
+        } else {
+            self.apply_rights(event);
+        }
+    }
+
+    fn apply_rights(&mut self, event: &feed::Event) {
+        if let Some(suspended) = decode::<pb::MemberSuspended>(event) {
+            if let Some(member) = self.member_mut(&suspended.member) {
+                member.suspended = Some(suspended.reason);
+            }
+        } else if let Some(resumed) = decode::<pb::MemberResumed>(event) {
+            if let Some(member) = self.member_mut(&resumed.member) {
+                member.suspended = None;
+            }
+        } else if let Some(added) = decode::<pb::CertificateAdded>(event) {
+            if let (Some(member), Some(sha256)) = (self.member_mut(&added.member), Digest::from_slice(&added.sha256)) {
+                // A revoked certificate does not come back by being added again.
+                let certificate = Certificate { not_after_ms: Some(added.not_after_ms), revoked: None };
+                member.certificates.entry(sha256).or_insert(certificate);
+            }
+        } else if let Some(revoked) = decode::<pb::CertificateRevoked>(event) {
+            if let (Some(member), Some(sha256)) =
+                (self.member_mut(&revoked.member), Digest::from_slice(&revoked.sha256))
+            {
+                // One that was never registered can be revoked, too.
+                let certificate = member.certificates.entry(sha256);
+                let certificate = certificate.or_insert(Certificate { not_after_ms: None, revoked: None });
+                certificate.revoked.get_or_insert(revoked.reason);
+            }
+        } else if let Some(granted) = decode::<pb::ReadGranted>(event) {
+            let grant = ReadGrant::from_wire(&granted.reader, &granted.origin, &granted.audience, granted.lane);
+            self.grants.extend(grant);
+        } else if let Some(withdrawn) = decode::<pb::ReadWithdrawn>(event)
+            && let Some(grant) =
+                ReadGrant::from_wire(&withdrawn.reader, &withdrawn.origin, &withdrawn.audience, withdrawn.lane)
+        {
+            self.grants.remove(&grant);
         }
     }
 

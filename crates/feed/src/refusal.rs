@@ -1,6 +1,6 @@
 //! Why a batch, or a wish to read, is refused. One list for gateway, adapter and members.
 
-use crate::{AgencyCode, FeedId, KeyId, batch};
+use crate::{AgencyCode, Digest, FeedId, KeyId, batch};
 
 /// A refusal says what was wrong, where, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +15,24 @@ pub enum Refusal {
         caller: AgencyCode,
         /// What it pushed.
         feed: FeedId,
+    },
+    /// The member is suspended: it, or who carries for it, neither pushes nor reads.
+    #[error("{member} is suspended: {reason}")]
+    Suspended {
+        /// Who.
+        member: AgencyCode,
+        /// Why, in the operator's words.
+        reason: String,
+    },
+    /// The certificate is not, or no longer, one of the member's.
+    #[error("the certificate {sha256} is not one that {member} may use: {why}")]
+    Certificate {
+        /// The member that the certificate names.
+        member: AgencyCode,
+        /// SHA-256 of the certificate.
+        sha256: Digest,
+        /// Revoked and why, or that others are registered.
+        why: String,
     },
     /// The feed may not be read by, or may not be originated by, that member.
     #[error("{member} has no right to {feed}")]

@@ -19,7 +19,7 @@ use httt_node::assembly::{Node, Trust};
 use httt_node::carrier::CarrierModels;
 use httt_node::desk::{Desk, open_accounts};
 use httt_node::exchange::rest::{ClientId, OAuthClients, router};
-use httt_node::exchange::{Receipts, Service};
+use httt_node::exchange::{LogStore, Receipts, Service};
 use httt_node::http::Readiness;
 use httt_node::models::Models;
 use httt_node::program::ServiceArgs;
@@ -63,7 +63,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
 
     let media = Arc::new(ThroughMedia::new(node.media.clone(), upstream.clone()));
     let service = Service::new(
-        node.log.clone(),
+        Arc::new(LogStore::new(node.log.clone())),
         node.directory.clone(),
         media,
         Receipts::None,

@@ -17,7 +17,7 @@ use httt_log::Transaction;
 use httt_node::assembly::{Node, Trust};
 use httt_node::carrier::CarrierModels;
 use httt_node::desk::{Desk, open_accounts};
-use httt_node::exchange::{Receipts, Service, grpc};
+use httt_node::exchange::{LogStore, Receipts, Service, grpc};
 use httt_node::http::Readiness;
 use httt_node::models::Models;
 use httt_node::program::ServiceArgs;
@@ -55,7 +55,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
     node.report_to(&readiness, &shutdown);
     let models = Models::<CarrierModels>::start(&node, &shutdown).await?;
     let service = Service::new(
-        node.log.clone(),
+        Arc::new(LogStore::new(node.log.clone())),
         node.directory.clone(),
         node.media.clone(),
         Receipts::Issue,

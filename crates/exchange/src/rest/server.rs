@@ -215,7 +215,7 @@ async fn read(
                 max_bytes: query.max_bytes,
                 ..Default::default()
             };
-            protobuf(&platform.service.read(&caller, &request))
+            protobuf(&platform.service.read(&caller, &request).await)
         }
         Err(wrong) => wrong.into_response(),
     }

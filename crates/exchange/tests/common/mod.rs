@@ -179,7 +179,7 @@ pub async fn gateway() -> (Node, Arc<Service>) {
 pub fn service(node: &Node, receipts: Receipts) -> Arc<Service> {
     let media = Arc::new(MemoryMedia::default());
     Arc::new(Service::new(
-        node.log.clone(),
+        Arc::new(LogStore::new(node.log.clone())),
         node.directory.clone(),
         media,
         receipts,

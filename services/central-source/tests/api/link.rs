@@ -7,7 +7,7 @@ use httt_feed::Digest;
 use httt_log::Transaction;
 use httt_node::assembly::{Node, NodeConfig, Trust};
 use httt_node::config::{ConfigPath, TlsConfig};
-use httt_node::exchange::{Receipts, Service, grpc};
+use httt_node::exchange::{LogStore, Receipts, Service, grpc};
 use httt_node::shutdown::Shutdown;
 use httt_node::tlog::TlogConfig;
 use httt_node::{tls, upstream};
@@ -45,7 +45,7 @@ async fn gateway(world: &World, shutdown: &Shutdown) -> Node {
     let node = Node::open(&config, Trust::Own, "test").await.expect("gateway");
     node.log.commit(Transaction::copy([world.founding.clone()])).await.expect("directory");
     let service = Service::new(
-        node.log.clone(),
+        Arc::new(LogStore::new(node.log.clone())),
         node.directory.clone(),
         node.media.clone(),
         Receipts::Issue,
