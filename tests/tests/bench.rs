@@ -100,3 +100,33 @@ fn what_cannot_be_measured_is_said() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && stderr.contains("pip install umadb"), "{stderr}");
 }
+
+/// The same for `httt bench exchange`.
+#[test]
+fn a_quick_exchange_measures_everything() {
+    let dir = std::env::current_exe().expect("own path").parent().expect("folder").to_owned();
+    let outcome = httt(["bench", "exchange", "--quick", "--json", "--dir", dir.to_str().expect("text")]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let report = outcome.json();
+    let exchanges = &report["exchanges"];
+    for name in ["per_s", "plain_hop_per_s", "ratio"] {
+        spread(&exchanges[name], name);
+    }
+    let fan_out = rows(&report, "fan_out");
+    assert_eq!(fan_out.len(), 2);
+    for row in fan_out {
+        spread(&row["entries_per_s"], "entries");
+        // A batch holds an event at least.
+        assert!(row["events_per_s"]["median"].as_f64() >= row["entries_per_s"]["median"].as_f64(), "{row}");
+    }
+    let emergency = &report["emergency"];
+    assert_eq!(emergency["emergencies"], 3);
+    positive(&emergency["latency_ms"]["p50"], "p50");
+    assert!(emergency["latency_ms"]["p99"].as_f64() >= emergency["latency_ms"]["p50"].as_f64(), "{emergency}");
+    positive(&emergency["device_reports_per_s"], "reports");
+    let catch_up = &report["catch_up"];
+    assert_eq!(catch_up["events"], 3_000);
+    for name in ["entries", "bytes", "seconds", "plain_copy_seconds", "ratio"] {
+        positive(&catch_up[name], name);
+    }
+}

@@ -1,7 +1,9 @@
-//! `httt bench`: what the log does on this machine and this disk, beside what a plain file does in the same run.
+//! `httt bench`: what the log and the exchange do on this machine and this disk, beside what a plain file, or a plain
+//! hop, does in the same run.
 
 mod append;
 mod dataset;
+mod exchange;
 mod keeping;
 mod machine;
 mod nats;
@@ -44,6 +46,8 @@ pub(crate) enum BenchCommand {
     /// Measure the log: appending beside a plain file and other stores in one interleaved run, reading, rebuilding the
     /// index, opening, disk and memory. Each figure comes with its ratio to the plain file of the same run.
     Log(LogArgs),
+    /// Measure the exchange: real sockets, mutual TLS, a log on disk for every node, beside a plain hop in the same run.
+    Exchange(exchange::ExchangeArgs),
     /// A part of `bench log` that runs as a process of its own so that its memory can be told.
     #[command(hide = true)]
     Child(ChildArgs),
@@ -138,6 +142,7 @@ impl LogArgs {
 pub(crate) fn run(command: BenchCommand) -> Result<ExitCode> {
     match command {
         BenchCommand::Log(args) => log(args).map(|()| ExitCode::SUCCESS),
+        BenchCommand::Exchange(args) => exchange::run(args).map(|()| ExitCode::SUCCESS),
         BenchCommand::Child(args) => dataset::child(&args).map(|()| ExitCode::SUCCESS),
     }
 }
