@@ -16,6 +16,8 @@ mod copier;
 mod evidence;
 pub mod grpc;
 pub mod memory;
+mod meter;
+mod pack;
 mod peer;
 mod refusal;
 pub mod rest;
@@ -27,6 +29,8 @@ pub use futures_util::future::BoxFuture;
 
 pub use admit::{Admission, admit};
 pub use copier::{Action, Alarm, Copier, Input, Settings};
+pub use meter::{Flow, Meter, Passed, Topic};
+pub use pack::{MAX_UNPACKED_BYTES, OnTheWire, pack, unpack};
 pub use peer::{Media, MediaError, MediaStat, Peer, PeerError};
 pub use refusal::{refusal_from_wire, refusal_to_wire};
 pub use runner::{Link, LinkState, PushesFor, RunnerOptions, SpanOf, run};

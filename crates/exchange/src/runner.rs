@@ -13,6 +13,8 @@ use tracing::Instrument as _;
 
 use crate::copier::head_from_wire;
 use crate::evidence::Evidence;
+use crate::meter::{Flow, Meter, Topic};
+use crate::pack::{OnTheWire, pack, unpack};
 use crate::{
     Action, Copier, Input, MAX_ENTRIES_PER_PUSH, MAX_WAIT_MS, Peer, Settings, SharedDirectory, StoppedFeeds,
     refusal_from_wire,
@@ -71,6 +73,8 @@ pub struct RunnerOptions {
     pub span_of: SpanOf,
     /// Feeds that forked, shared with whatever else serves this log.
     pub stopped: StoppedFeeds,
+    /// Counts what goes over the wire.
+    pub meter: Meter,
 }
 
 /// Copies between `log` and `peer` until `stop` turns true. What a peer sends that cannot be right is logged, kept as
@@ -193,18 +197,23 @@ impl<'a, P: Peer> Session<'a, P> {
     }
 
     fn start(&mut self, action: Action) {
-        let (peer, log) = (Arc::clone(self.peer), self.log.clone());
+        let (peer, log, meter) = (Arc::clone(self.peer), self.log.clone(), self.options.meter.clone());
         match action {
             Action::AskHeads { call, log_id, after, wait } => {
                 let wait_ms = if wait { MAX_WAIT_MS } else { 0 };
                 let spawned = self.calls.spawn(async move {
-                    match peer.heads(wire::HeadsRequest { log_id, after, wait_ms }).await {
-                        Ok(answer) => Input::Heads {
-                            call,
-                            log_id: answer.log_id,
-                            position: answer.position,
-                            heads: answer.heads.iter().filter_map(head_from_wire).collect(),
-                        },
+                    let request = wire::HeadsRequest { log_id, after, wait_ms };
+                    let sent = Flow::message(&request);
+                    match peer.heads(request).await {
+                        Ok(answer) => {
+                            meter.count(peer.name(), Topic::Heads, sent, Flow::message(&answer));
+                            Input::Heads {
+                                call,
+                                log_id: answer.log_id,
+                                position: answer.position,
+                                heads: answer.heads.iter().filter_map(head_from_wire).collect(),
+                            }
+                        }
                         Err(error) => {
                             tracing::debug!(%error, "heads");
                             Input::HeadsFailed(call)
@@ -216,10 +225,10 @@ impl<'a, P: Peer> Session<'a, P> {
                 }
             }
             Action::Ask { feed, after, max_bytes } => {
-                self.calls.spawn(async move { ask(peer.as_ref(), feed, after, max_bytes).await });
+                self.calls.spawn(async move { ask(peer.as_ref(), &meter, feed, after, max_bytes).await });
             }
             Action::Push { feed, after, max_bytes } => {
-                self.calls.spawn(async move { push(peer.as_ref(), &log, feed, after, max_bytes).await });
+                self.calls.spawn(async move { push(peer.as_ref(), &log, &meter, feed, after, max_bytes).await });
             }
             Action::Store { feed, batches } => {
                 let (span, stopped) = ((self.options.span_of)(&batches), self.options.stopped.clone());
@@ -236,25 +245,40 @@ impl<'a, P: Peer> Session<'a, P> {
     }
 }
 
-async fn ask<P: Peer>(peer: &P, feed: FeedId, after: u64, max_bytes: usize) -> Input {
-    let request =
-        wire::ReadRequest { feed: Some(feed.to_wire()), after, max_bytes: max_bytes as u32, ..Default::default() };
-    match peer.read(request).await {
-        Ok(answer) => {
-            if let Some(refusal) = &answer.refusal {
-                tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "reading refused");
-            }
-            let refused = answer.refusal.as_ref().map(refusal_from_wire);
-            Input::Entries { feed, entries: answer.entries, refused }
-        }
+async fn ask<P: Peer>(peer: &P, meter: &Meter, feed: FeedId, after: u64, max_bytes: usize) -> Input {
+    let request = wire::ReadRequest {
+        feed: Some(feed.to_wire()),
+        after,
+        max_bytes: max_bytes as u32,
+        accept_zstd: true,
+        ..Default::default()
+    };
+    let (lane, sent) = (Topic::Lane(feed.lane), Flow::message(&request));
+    let answer = match peer.read(request).await {
+        Ok(answer) => answer,
         Err(error) => {
             tracing::debug!(%feed, %error, "read");
+            return Input::CallFailed(feed);
+        }
+    };
+    if let Some(refusal) = &answer.refusal {
+        tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "reading refused");
+    }
+    let (received, refused) = (Flow::message(&answer), answer.refusal.as_ref().map(refusal_from_wire));
+    match unpack(OnTheWire { entries: answer.entries, packed: answer.packed }) {
+        Ok(entries) => {
+            meter.count(peer.name(), lane, sent, received.with_entries(&entries));
+            Input::Entries { feed, entries, refused }
+        }
+        Err(refusal) => {
+            meter.count(peer.name(), lane, sent, received);
+            tracing::warn!(%feed, peer = peer.name(), %refusal, "an answer makes no sense");
             Input::CallFailed(feed)
         }
     }
 }
 
-async fn push<P: Peer>(peer: &P, log: &Log, feed: FeedId, after: u64, max_bytes: usize) -> Input {
+async fn push<P: Peer>(peer: &P, log: &Log, meter: &Meter, feed: FeedId, after: u64, max_bytes: usize) -> Input {
     let entries: Vec<Bytes> = match log.read_feed(&feed, after, max_bytes) {
         Ok(entries) => entries.into_iter().take(MAX_ENTRIES_PER_PUSH).map(|entry| entry.bytes).collect(),
         Err(error) => {
@@ -262,8 +286,13 @@ async fn push<P: Peer>(peer: &P, log: &Log, feed: FeedId, after: u64, max_bytes:
             return Input::CallFailed(feed);
         }
     };
-    match peer.push(wire::PushRequest { feed: Some(feed.to_wire()), entries, ..Default::default() }).await {
+    let content = (entries.len(), entries.iter().map(Bytes::len).sum());
+    let OnTheWire { entries, packed } = pack(feed.lane, entries);
+    let request = wire::PushRequest { feed: Some(feed.to_wire()), entries, packed, ..Default::default() };
+    let sent = Flow::message(&request).with_content(content);
+    match peer.push(request).await {
         Ok(answer) => {
+            meter.count(peer.name(), Topic::Lane(feed.lane), sent, Flow::message(&answer));
             if let Some(refusal) = &answer.refusal {
                 tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "push refused");
             }

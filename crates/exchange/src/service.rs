@@ -13,6 +13,8 @@ use uuid::Uuid;
 
 use crate::admit::Admission;
 use crate::evidence::{Evidence, derived_id};
+use crate::meter::{Flow, Meter, Topic};
+use crate::pack::{OnTheWire, pack, unpack};
 use crate::refusal::{not_found, refusal_to_wire, unavailable};
 use crate::{MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media, MediaError, Witnessing, admit};
 
@@ -135,6 +137,7 @@ pub struct Service {
     stopped: StoppedFeeds,
     closing: watch::Receiver<bool>,
     witness: Arc<Witnessing>,
+    meter: Meter,
 }
 
 impl Service {
@@ -148,13 +151,20 @@ impl Service {
         closing: watch::Receiver<bool>,
     ) -> Self {
         let witness = Arc::new(Witnessing::new(log.clone(), directory.clone()));
-        Self { log, directory, media, receipts, stopped, closing, witness }
+        Self { log, directory, media, receipts, stopped, closing, witness, meter: Meter::default() }
     }
 
     /// Shares the witness with the rest of the node.
     #[must_use]
     pub fn with_witness(mut self, witness: Arc<Witnessing>) -> Self {
         self.witness = witness;
+        self
+    }
+
+    /// Counts what goes over the wire together with the rest of the node.
+    #[must_use]
+    pub fn with_meter(mut self, meter: Meter) -> Self {
+        self.meter = meter;
         self
     }
 
@@ -209,11 +219,17 @@ impl Service {
         }
         let most = (request.max_bytes as usize).clamp(1, MAX_CALL_BYTES);
         match self.log.read_feed(&feed, request.after, most) {
-            Ok(entries) => wire::ReadResponse {
-                entries: entries.into_iter().map(|entry| entry.bytes).collect(),
-                head: self.log.head(&feed).map_or(0, |head| head.sequence),
-                ..Default::default()
-            },
+            Ok(entries) => {
+                let entries: Vec<Bytes> = entries.into_iter().map(|entry| entry.bytes).collect();
+                let head = self.log.head(&feed).map_or(0, |head| head.sequence);
+                let content = (entries.len(), entries.iter().map(Bytes::len).sum());
+                let OnTheWire { entries, packed } =
+                    if request.accept_zstd { pack(feed.lane, entries) } else { OnTheWire::plain(entries) };
+                let answer = wire::ReadResponse { entries, head, packed, ..Default::default() };
+                let sent = Flow::message(&answer).with_content(content);
+                self.meter.count(caller.as_str(), Topic::Lane(feed.lane), sent, Flow::message(request));
+                answer
+            }
             Err(error) => {
                 tracing::error!(%feed, %error, "a feed cannot be read");
                 refused(unavailable(error.to_string()))
@@ -235,16 +251,37 @@ impl Service {
         if let Err(refusal) = directory.may_push(caller, &feed) {
             return refused(&refusal);
         }
-        if request.entries.len() > MAX_ENTRIES_PER_PUSH {
-            let (size, limit) = (request.entries.len(), MAX_ENTRIES_PER_PUSH);
-            return refused(&Refusal::TooLarge { what: "a push (in batches)", size, limit });
+        let received = Flow::message(&request);
+        let entries = match unpack(OnTheWire { entries: request.entries, packed: request.packed }) {
+            Ok(entries) => entries,
+            Err(refusal) => return refused(&refusal),
+        };
+        let received = received.with_entries(&entries);
+        let answer = self.take(caller, directory, feed.clone(), entries).await;
+        self.meter.count(caller.as_str(), Topic::Lane(feed.lane), Flow::message(&answer), received);
+        answer
+    }
+
+    /// Takes what a member may push.
+    async fn take(
+        &self,
+        caller: &AgencyCode,
+        directory: Arc<Directory>,
+        feed: FeedId,
+        entries: Vec<Bytes>,
+    ) -> wire::PushResponse {
+        if entries.len() > MAX_ENTRIES_PER_PUSH {
+            let (size, limit) = (entries.len(), MAX_ENTRIES_PER_PUSH);
+            let refusal = Refusal::TooLarge { what: "a push (in batches)", size, limit };
+            tracing::warn!(%caller, %refusal, "push refused");
+            return wire::PushResponse { refusal: Some(refusal_to_wire(&refusal)), ..Default::default() };
         }
         let head = self.log.head(&feed);
         if self.stopped.contains(&feed) {
             let sequence = head.map_or(0, |head| head.sequence);
             return self.answer(&feed, vec![], Some(refusal_to_wire(&Refusal::Fork { feed: feed.clone(), sequence })));
         }
-        let admission = self.admit(directory, &feed, head, request.entries).await;
+        let admission = self.admit(directory, &feed, head, entries).await;
         if let Some((_, refusal)) = &admission.refused {
             tracing::warn!(%caller, %refusal, "push refused");
         }

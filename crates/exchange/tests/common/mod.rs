@@ -128,6 +128,7 @@ impl Node {
             settings: Settings { backoff_first_ms: 20, refusal_pause_ms: 200, ..Settings::default() },
             span_of: Arc::new(|_| tracing::Span::none()),
             stopped: StoppedFeeds::default(),
+            meter: Meter::default(),
         };
         tokio::spawn(run(self.log.clone(), self.directory.clone(), peer, link.clone(), options, self.stop.subscribe()));
         link
