@@ -224,8 +224,9 @@ impl<'a, P: Peer> Session<'a, P> {
                     given_up.abort();
                 }
             }
-            Action::Ask { feed, after, max_bytes } => {
-                self.calls.spawn(async move { ask(peer.as_ref(), &meter, feed, after, max_bytes).await });
+            Action::Ask { feed, after, max_bytes, from_restated } => {
+                self.calls
+                    .spawn(async move { ask(peer.as_ref(), &meter, feed, (after, from_restated), max_bytes).await });
             }
             Action::Push { feed, after, max_bytes } => {
                 self.calls.spawn(async move { push(peer.as_ref(), &log, &meter, feed, after, max_bytes).await });
@@ -245,13 +246,19 @@ impl<'a, P: Peer> Session<'a, P> {
     }
 }
 
-async fn ask<P: Peer>(peer: &P, meter: &Meter, feed: FeedId, after: u64, max_bytes: usize) -> Input {
+async fn ask<P: Peer>(
+    peer: &P,
+    meter: &Meter,
+    feed: FeedId,
+    (after, from_restated): (u64, bool),
+    max_bytes: usize,
+) -> Input {
     let request = wire::ReadRequest {
         feed: Some(feed.to_wire()),
         after,
         max_bytes: max_bytes as u32,
         accept_zstd: true,
-        ..Default::default()
+        from_restated,
     };
     let (lane, sent) = (Topic::Lane(feed.lane), Flow::message(&request));
     let answer = match peer.read(request).await {

@@ -218,7 +218,7 @@ impl Service {
             return refused(refusal_to_wire(&refusal));
         }
         let most = (request.max_bytes as usize).clamp(1, MAX_CALL_BYTES);
-        match self.log.read_feed(&feed, request.after, most) {
+        match self.log.read_feed(&feed, self.begin(&feed, request), most) {
             Ok(entries) => {
                 let entries: Vec<Bytes> = entries.into_iter().map(|entry| entry.bytes).collect();
                 let head = self.log.head(&feed).map_or(0, |head| head.sequence);
@@ -230,10 +230,23 @@ impl Service {
                 self.meter.count(caller.as_str(), Topic::Lane(feed.lane), sent, Flow::message(request));
                 answer
             }
+            Err(error @ ReadError::BeginsLater { .. }) => refused(not_found(error.to_string())),
             Err(error) => {
                 tracing::error!(%feed, %error, "a feed cannot be read");
                 refused(unavailable(error.to_string()))
             }
+        }
+    }
+
+    /// After which sequence to read.
+    fn begin(&self, feed: &FeedId, request: &wire::ReadRequest) -> u64 {
+        if !request.from_restated || request.after > 0 {
+            return request.after;
+        }
+        match self.log.restated(feed) {
+            Ok(restated) => restated.map_or(0, |sequence| sequence - 1),
+            // Reading the feed says the same, and it is answered there.
+            Err(_) => 0,
         }
     }
 
