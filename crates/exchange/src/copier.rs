@@ -109,6 +109,8 @@ pub enum Action {
         after: u64,
         /// At most so many bytes.
         max_bytes: usize,
+        /// Nothing of it is held, and it may be taken up where it last restates.
+        from_restated: bool,
     },
     /// Append verified batches to the log.
     Store {
@@ -617,7 +619,10 @@ impl Copier {
             if remote > local || differ(track) {
                 // Where the heads differ at one sequence, that batch is asked for again: it is the evidence.
                 let local = if differ(track) { local - 1 } else { local };
-                started.push(Action::Ask { feed: feed.clone(), after: local, max_bytes: track.call_bytes });
+                // What this node said itself it must hold whole, and what it carries it must hand on whole.
+                let from_restated = feed.lane == Lane::Status && track.local.is_none() && !self.pushes(feed);
+                let (feed, max_bytes) = (feed.clone(), track.call_bytes);
+                started.push(Action::Ask { feed, after: local, max_bytes, from_restated });
             } else if local > remote && self.pushes(feed) {
                 started.push(Action::Push { feed: feed.clone(), after: remote, max_bytes: track.call_bytes });
             } else if let Some((after, until)) = track.wanted {

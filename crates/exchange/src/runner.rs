@@ -12,6 +12,8 @@ use tracing::Instrument as _;
 
 use crate::copier::{head_from_wire, want_from_wire};
 use crate::evidence::Evidence;
+use crate::meter::{Flow, Meter, Topic};
+use crate::pack::{OnTheWire, pack, unpack};
 use crate::{
     Action, Copier, Input, LogStore, MAX_ENTRIES_PER_PUSH, MAX_WAIT_MS, Peer, Settings, SharedDirectory, StoppedFeeds,
     refusal_from_wire,
@@ -73,6 +75,8 @@ pub struct RunnerOptions {
     pub span_of: SpanOf,
     /// Feeds that forked, shared with whatever else serves this log.
     pub stopped: StoppedFeeds,
+    /// Counts what goes over the wire.
+    pub meter: Meter,
 }
 
 /// Copies between `log` and `peer` until `stop` turns true. What a peer sends that cannot be right is logged, kept as
@@ -196,24 +200,18 @@ impl<'a, P: Peer> Session<'a, P> {
     }
 
     fn start(&mut self, action: Action) {
-        let (peer, log) = (Arc::clone(self.peer), self.log.clone());
+        let (peer, log, meter) = (Arc::clone(self.peer), self.log.clone(), self.options.meter.clone());
         match action {
             Action::AskHeads { call, log_id, after, wait } => {
                 let wait_ms = if wait { MAX_WAIT_MS } else { 0 };
                 let spawned = self.calls.spawn(async move {
-                    match peer.heads(wire::HeadsRequest { log_id, after, wait_ms }).await {
-                        Ok(wire::HeadsResponse { refusal: Some(refusal), .. }) => {
-                            tracing::warn!(peer = peer.name(), refusal = refusal.message, "heads refused");
-                            Input::HeadsRefused { call, refused: refused(&refusal) }
+                    let request = wire::HeadsRequest { log_id, after, wait_ms };
+                    let sent = Flow::message(&request);
+                    match peer.heads(request).await {
+                        Ok(answer) => {
+                            meter.count(peer.name(), Topic::Heads, sent, Flow::message(&answer));
+                            heads_input(peer.name(), call, answer)
                         }
-                        Ok(answer) => Input::Heads {
-                            call,
-                            heads: answer.heads.iter().filter_map(head_from_wire).collect(),
-                            wants: answer.wants.iter().filter_map(want_from_wire).collect(),
-                            log_id: answer.log_id,
-                            position: answer.position,
-                            more: answer.more,
-                        },
                         Err(error) => {
                             tracing::debug!(%error, "heads");
                             Input::HeadsFailed(call)
@@ -224,14 +222,17 @@ impl<'a, P: Peer> Session<'a, P> {
                     given_up.abort();
                 }
             }
-            Action::Ask { feed, after, max_bytes } => {
-                self.calls.spawn(async move { ask(peer.as_ref(), feed, after, max_bytes).await });
+            Action::Ask { feed, after, max_bytes, from_restated } => {
+                self.calls
+                    .spawn(async move { ask(peer.as_ref(), &meter, feed, (after, from_restated), max_bytes).await });
             }
             Action::Push { feed, after, max_bytes } => {
-                self.calls.spawn(async move { push(peer.as_ref(), &log, feed, after, max_bytes).await });
+                self.calls.spawn(async move { push(peer.as_ref(), &log, &meter, feed, after, max_bytes).await });
             }
             Action::PushAgain { feed, after, until, max_bytes } => {
-                self.calls.spawn(async move { push_again(peer.as_ref(), &log, feed, after, until, max_bytes).await });
+                self.calls.spawn(async move {
+                    push_again(peer.as_ref(), &log, &meter, feed, (after, until), max_bytes).await
+                });
             }
             Action::Store { feed, batches } => {
                 let (span, stopped) = ((self.options.span_of)(&batches), self.options.stopped.clone());
@@ -249,29 +250,51 @@ impl<'a, P: Peer> Session<'a, P> {
     }
 }
 
-async fn ask<P: Peer>(peer: &P, feed: FeedId, after: u64, max_bytes: usize) -> Input {
-    let request =
-        wire::ReadRequest { feed: Some(feed.to_wire()), after, max_bytes: max_bytes as u32, ..Default::default() };
-    match peer.read(request).await {
-        Ok(answer) => {
-            if let Some(refusal) = &answer.refusal {
-                tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "reading refused");
-            }
-            let refused = answer.refusal.as_ref().map(refused);
-            Input::Entries { feed, entries: answer.entries, refused }
-        }
+async fn ask<P: Peer>(
+    peer: &P,
+    meter: &Meter,
+    feed: FeedId,
+    (after, from_restated): (u64, bool),
+    max_bytes: usize,
+) -> Input {
+    let request = wire::ReadRequest {
+        feed: Some(feed.to_wire()),
+        after,
+        max_bytes: max_bytes as u32,
+        accept_zstd: true,
+        from_restated,
+    };
+    let (lane, sent) = (Topic::Lane(feed.lane), Flow::message(&request));
+    let answer = match peer.read(request).await {
+        Ok(answer) => answer,
         Err(error) => {
             tracing::debug!(%feed, %error, "read");
+            return Input::CallFailed(feed);
+        }
+    };
+    if let Some(refusal) = &answer.refusal {
+        tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "reading refused");
+    }
+    let (received, refused) = (Flow::message(&answer), answer.refusal.as_ref().map(refused));
+    match unpack(OnTheWire { entries: answer.entries, packed: answer.packed }) {
+        Ok(entries) => {
+            meter.count(peer.name(), lane, sent, received.with_entries(&entries));
+            Input::Entries { feed, entries, refused }
+        }
+        Err(refusal) => {
+            meter.count(peer.name(), lane, sent, received);
+            tracing::warn!(%feed, peer = peer.name(), %refusal, "an answer makes no sense");
             Input::CallFailed(feed)
         }
     }
 }
 
-async fn push<P: Peer>(peer: &P, log: &Log, feed: FeedId, after: u64, max_bytes: usize) -> Input {
+async fn push<P: Peer>(peer: &P, log: &Log, meter: &Meter, feed: FeedId, after: u64, max_bytes: usize) -> Input {
     let Some(entries) = own_entries(log, &feed, after, u64::MAX, max_bytes) else { return Input::CallFailed(feed) };
-    let entries = entries.into_iter().map(|entry| entry.bytes).collect();
-    match peer.push(wire::PushRequest { feed: Some(feed.to_wire()), entries, ..Default::default() }).await {
+    let (request, sent) = push_request(&feed, entries);
+    match peer.push(request).await {
         Ok(answer) => {
+            meter.count(peer.name(), Topic::Lane(feed.lane), sent, Flow::message(&answer));
             if let Some(refusal) = &answer.refusal {
                 tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "push refused");
             }
@@ -286,13 +309,20 @@ async fn push<P: Peer>(peer: &P, log: &Log, feed: FeedId, after: u64, max_bytes:
     }
 }
 
-async fn push_again<P: Peer>(peer: &P, log: &Log, feed: FeedId, after: u64, until: u64, max_bytes: usize) -> Input {
+async fn push_again<P: Peer>(
+    peer: &P,
+    log: &Log,
+    meter: &Meter,
+    feed: FeedId,
+    (after, until): (u64, u64),
+    max_bytes: usize,
+) -> Input {
     let entries = own_entries(log, &feed, after, until, max_bytes).unwrap_or_default();
     let Some(last) = entries.last().map(|entry| entry.sequence) else { return Input::CallFailed(feed) };
-    let entries = entries.into_iter().map(|entry| entry.bytes).collect();
-    let request = wire::PushRequest { feed: Some(feed.to_wire()), entries, again: true, ..Default::default() };
-    match peer.push(request).await {
+    let (request, sent) = push_request(&feed, entries);
+    match peer.push(wire::PushRequest { again: true, ..request }).await {
         Ok(answer) => {
+            meter.count(peer.name(), Topic::Lane(feed.lane), sent, Flow::message(&answer));
             if let Some(refusal) = &answer.refusal {
                 tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "push of what was wanted refused");
             }
@@ -302,6 +332,32 @@ async fn push_again<P: Peer>(peer: &P, log: &Log, feed: FeedId, after: u64, unti
             tracing::debug!(%feed, %error, "push again");
             Input::CallFailed(feed)
         }
+    }
+}
+
+/// Entries as they go over the wire, and what goes there.
+fn push_request(feed: &FeedId, entries: Vec<Entry>) -> (wire::PushRequest, Flow) {
+    let content = (entries.len(), entries.iter().map(|entry| entry.bytes.len()).sum());
+    let entries = entries.into_iter().map(|entry| entry.bytes).collect();
+    let OnTheWire { entries, packed } = pack(feed.lane, entries);
+    let request = wire::PushRequest { feed: Some(feed.to_wire()), entries, packed, ..Default::default() };
+    let sent = Flow::message(&request).with_content(content);
+    (request, sent)
+}
+
+/// The answer to a call for heads, as the copier takes it.
+fn heads_input(peer: &str, call: u64, answer: wire::HeadsResponse) -> Input {
+    if let Some(refusal) = &answer.refusal {
+        tracing::warn!(peer, refusal = refusal.message, "heads refused");
+        return Input::HeadsRefused { call, refused: refused(refusal) };
+    }
+    Input::Heads {
+        call,
+        heads: answer.heads.iter().filter_map(head_from_wire).collect(),
+        wants: answer.wants.iter().filter_map(want_from_wire).collect(),
+        log_id: answer.log_id,
+        position: answer.position,
+        more: answer.more,
     }
 }
 

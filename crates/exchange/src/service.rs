@@ -11,6 +11,8 @@ use tokio::sync::{RwLock, watch};
 
 use crate::admit::Admission;
 use crate::evidence::Evidence;
+use crate::meter::{Flow, Meter, Topic};
+use crate::pack::{OnTheWire, pack, unpack};
 use crate::refusal::{away, not_found, refusal_to_wire, unavailable};
 use crate::wants::Wants;
 use crate::{
@@ -32,6 +34,7 @@ pub struct Service {
     stopped: StoppedFeeds,
     closing: watch::Receiver<bool>,
     witness: Option<Arc<Witnessing>>,
+    meter: Meter,
     wants: Wants,
     /// Held for reading from looking at the directory until the store has taken what was judged by it; for writing
     /// while keys and rights change. So what a revocation says was accepted before is all that was.
@@ -48,14 +51,21 @@ impl Service {
         stopped: StoppedFeeds,
         closing: watch::Receiver<bool>,
     ) -> Self {
-        let (wants, gate) = (Wants::default(), RwLock::new(()));
-        Self { store, directory, media, receipts, stopped, closing, witness: None, wants, gate }
+        let (meter, wants, gate) = (Meter::default(), Wants::default(), RwLock::new(()));
+        Self { store, directory, media, receipts, stopped, closing, witness: None, meter, wants, gate }
     }
 
     /// Shares the witness with the rest of the node.
     #[must_use]
     pub fn with_witness(mut self, witness: Arc<Witnessing>) -> Self {
         self.witness = Some(witness);
+        self
+    }
+
+    /// Counts what goes over the wire together with the rest of the node.
+    #[must_use]
+    pub fn with_meter(mut self, meter: Meter) -> Self {
+        self.meter = meter;
         self
     }
 
@@ -148,17 +158,39 @@ impl Service {
         }
         let most = (request.max_bytes as usize).clamp(1, MAX_CALL_BYTES);
         let head = self.store.head(&feed).map_or(0, |head| head.sequence);
-        match self.store.read(&feed, request.after, most).await {
-            Ok(entries) => wire::ReadResponse { entries, head, ..Default::default() },
+        let after = self.begin(&feed, request).await;
+        match self.store.read(&feed, after, most).await {
+            Ok(entries) => {
+                let content = (entries.len(), entries.iter().map(Bytes::len).sum());
+                let OnTheWire { entries, packed } =
+                    if request.accept_zstd { pack(feed.lane, entries) } else { OnTheWire::plain(entries) };
+                let answer = wire::ReadResponse { entries, head, packed, ..Default::default() };
+                let sent = Flow::message(&answer).with_content(content);
+                self.meter.count(caller.as_str(), Topic::Lane(feed.lane), sent, Flow::message(request));
+                answer
+            }
             Err(StoreError::Away { feed, after, until }) => {
                 self.wants.add(&feed, after, until);
                 let refusal = away(&feed, after, until, AWAY_RETRY_MS);
                 wire::ReadResponse { head, refusal: Some(refusal), ..Default::default() }
             }
+            Err(StoreError::BeginsLater(why)) => refused(not_found(why)),
             Err(error) => {
                 tracing::error!(%feed, %error, "a feed cannot be read");
                 refused(unavailable(error.to_string()))
             }
+        }
+    }
+
+    /// After which sequence to read.
+    async fn begin(&self, feed: &FeedId, request: &wire::ReadRequest) -> u64 {
+        if !request.from_restated || request.after > 0 {
+            return request.after;
+        }
+        match self.store.restated(feed).await {
+            Ok(restated) => restated.map_or(0, |sequence| sequence - 1),
+            // Reading the feed says the same, and it is answered there.
+            Err(_) => 0,
         }
     }
 
@@ -177,19 +209,38 @@ impl Service {
         if let Err(refusal) = directory.may_push(caller, &feed) {
             return refused(&refusal);
         }
-        if request.entries.len() > MAX_ENTRIES_PER_PUSH {
-            let (size, limit) = (request.entries.len(), MAX_ENTRIES_PER_PUSH);
-            return refused(&Refusal::TooLarge { what: "a push (in batches)", size, limit });
-        }
-        if request.again {
-            return self.push_again(caller, &directory, &feed, request.entries).await;
-        }
+        let received = Flow::message(&request);
+        let entries = match unpack(OnTheWire { entries: request.entries, packed: request.packed }) {
+            Ok(entries) => entries,
+            Err(refusal) => return refused(&refusal),
+        };
+        let received = received.with_entries(&entries);
+        let answer = if entries.len() > MAX_ENTRIES_PER_PUSH {
+            let (size, limit) = (entries.len(), MAX_ENTRIES_PER_PUSH);
+            refused(&Refusal::TooLarge { what: "a push (in batches)", size, limit })
+        } else if request.again {
+            self.take_again(caller, &directory, &feed, entries).await
+        } else {
+            self.take(caller, directory, feed.clone(), entries).await
+        };
+        self.meter.count(caller.as_str(), Topic::Lane(feed.lane), Flow::message(&answer), received);
+        answer
+    }
+
+    /// Takes what a member may push.
+    async fn take(
+        &self,
+        caller: &AgencyCode,
+        directory: Arc<Directory>,
+        feed: FeedId,
+        entries: Vec<Bytes>,
+    ) -> wire::PushResponse {
         let head = self.store.head(&feed);
         if self.stopped.contains(&feed) {
             let sequence = head.map_or(0, |head| head.sequence);
             return self.answer(&feed, vec![], Some(refusal_to_wire(&Refusal::Fork { feed: feed.clone(), sequence })));
         }
-        let admission = self.admit(directory, &feed, head, request.entries).await;
+        let admission = self.admit(directory, &feed, head, entries).await;
         if let Some((bytes, refusal)) = &admission.refused {
             tracing::warn!(%caller, %refusal, "push refused");
             self.evidence().keep(&feed, refusal, bytes).await;
@@ -213,7 +264,7 @@ impl Service {
     }
 
     /// Takes back what was let go or lost. It must be what it was: its digest is known, or it is chained to what is.
-    async fn push_again(
+    async fn take_again(
         &self,
         caller: &AgencyCode,
         directory: &Directory,

@@ -26,6 +26,9 @@ pub enum StoreError {
         /// and ends with this one.
         until: u64,
     },
+    /// The feed is held from some sequence on only, and what was asked for comes before that.
+    #[error("{0}")]
+    BeginsLater(String),
     /// The disk, or the servers behind the store.
     #[error("{0}")]
     Unavailable(String),
@@ -33,7 +36,10 @@ pub enum StoreError {
 
 impl From<ReadError> for StoreError {
     fn from(error: ReadError) -> Self {
-        Self::Unavailable(error.to_string())
+        match error {
+            error @ ReadError::BeginsLater { .. } => Self::BeginsLater(error.to_string()),
+            error => Self::Unavailable(error.to_string()),
+        }
     }
 }
 
@@ -83,6 +89,11 @@ pub trait Store: Send + Sync + 'static {
         after: u64,
         max_bytes: usize,
     ) -> BoxFuture<'a, Result<Vec<Bytes>, StoreError>>;
+
+    /// The sequence of the latest batch of `feed` that restates what the feed stands for, where that is known.
+    fn restated<'a>(&'a self, _feed: &'a FeedId) -> BoxFuture<'a, Result<Option<u64>, StoreError>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// Adds verified batches of one feed, all of them or none, and gives a receipt for each, if any are given: a
     /// duplicate has the one it got at first. When this returns, they are durable.
@@ -154,6 +165,10 @@ impl Store for LogStore {
             let entries = self.log.read_feed(feed, after, max_bytes)?;
             Ok(entries.into_iter().map(|entry| entry.bytes).collect())
         })
+    }
+
+    fn restated<'a>(&'a self, feed: &'a FeedId) -> BoxFuture<'a, Result<Option<u64>, StoreError>> {
+        Box::pin(async move { Ok(self.log.restated(feed)?) })
     }
 
     fn take(

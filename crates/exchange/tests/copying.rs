@@ -7,7 +7,8 @@ use std::sync::Arc;
 use common::*;
 use httt_exchange::memory::MemoryPeer;
 use httt_exchange::*;
-use httt_feed::Lane;
+use httt_feed::{Audience, Lane};
+use httt_log::{NewEvent, Transaction};
 use httt_wire::Message as _;
 use httt_wire::exchange::Receipt;
 use httt_wire::exchange::RefusalCode;
@@ -146,4 +147,106 @@ async fn only_the_gateway_gives_receipts() {
     assert_eq!(h55.log.head(&"NDXP→H55/report".parse().expect("feed")), None, "nobody has receipted it");
     north.cut(false);
     h55.holds("NDXP→H55/report", 1).await;
+}
+
+/// A node says its status ten times; the batches 4 and 8 say all of it again.
+async fn says_its_status(node: &Node) {
+    for number in 1..=10 {
+        let said = httt_wire::bulletin::BulletinWithdrawn { bulletin: "b".into(), reason: "r".repeat(300) };
+        let event = NewEvent::of(Audience::One(code("TW")), Lane::Status, "clusters", &said);
+        let transaction = Transaction::append([event]);
+        let transaction = if number % 4 == 0 { transaction.restating() } else { transaction };
+        node.log.commit(transaction).await.expect("commits");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_reader_of_status_begins_where_it_was_last_restated() {
+    let (gateway, service) = gateway().await;
+    let (tw, h24) = (Node::open("TW"), Node::open("H24"));
+    let peer = |node: &Node| Arc::new(MemoryPeer::new("gateway", Arc::clone(&service), node.code.clone()));
+    says_its_status(&h24).await;
+    h24.copy_with(peer(&h24), &["H24"]);
+    gateway.holds("H24→TW/status", 10).await;
+    let feed = "H24→TW/status".parse().expect("feed");
+    assert_eq!(gateway.log.begins(&feed), Ok(Some(1)), "who carries holds all of it");
+    tw.copy_with(peer(&tw), &["TW"]);
+    tw.holds("H24→TW/status", 10).await;
+    assert_eq!(tw.log.begins(&feed), Ok(Some(8)));
+    // And it goes on from there.
+    h24.say("TW", Lane::Status, "more").await;
+    tw.holds("H24→TW/status", 11).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_takes_its_own_status_back_whole() {
+    let (gateway, service) = gateway().await;
+    let peer = |node: &Node| Arc::new(MemoryPeer::new("gateway", Arc::clone(&service), node.code.clone()));
+    let h24 = Node::open("H24");
+    says_its_status(&h24).await;
+    h24.copy_with(peer(&h24), &["H24"]);
+    gateway.holds("H24→TW/status", 10).await;
+    drop(h24);
+    let again = Node::open("H24");
+    again.copy_with(peer(&again), &["H24"]);
+    again.holds("H24→TW/status", 10).await;
+    assert_eq!(again.log.begins(&"H24→TW/status".parse().expect("feed")), Ok(Some(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_over_the_wire_is_packed_and_counted_on_both_sides() {
+    let (gateway, _) = gateway().await;
+    let media = Arc::new(MemoryMedia::default());
+    let stopped = StoppedFeeds::default();
+    let closing = gateway.stop.subscribe();
+    let (log, directory) = (gateway.log.clone(), gateway.directory.clone());
+    let there = Meter::default();
+    let service = Service::new(Arc::new(LogStore::new(log)), directory, media, Receipts::Issue, stopped, closing)
+        .with_meter(there.clone());
+    let h24 = Node::open("H24");
+    says_its_status(&h24).await;
+    let here = Meter::default();
+    let peer = Arc::new(MemoryPeer::new("gateway", Arc::new(service), h24.code.clone()));
+    h24.copy_counting(peer, &["H24"], here.clone());
+    gateway.holds("H24→TW/status", 10).await;
+    let of = |meter: &Meter, peer: &str| {
+        let rows = meter.read();
+        let found = rows.iter().find(|row| row.0 == peer && row.1 == Topic::Lane(Lane::Status));
+        found.map(|row| row.2)
+    };
+    // The call is counted when it has been answered.
+    let limit = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    let sent = loop {
+        if let Some(passed) = of(&here, "gateway") {
+            break passed.sent;
+        }
+        assert!(tokio::time::Instant::now() < limit, "never counted");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    let received = of(&there, "H24").expect("counted before it was answered").received;
+    assert_eq!(sent, received, "both sides count the same");
+    assert_eq!(sent.entries, 10);
+    assert!(sent.content_bytes > 4_000 && sent.wire_bytes < sent.content_bytes / 2, "{sent:?}");
+    assert!(here.read().iter().any(|(_, topic, passed)| *topic == Topic::Heads && passed.sent.messages > 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_packed_entries_gets_them_plain() {
+    let (gateway, service) = gateway().await;
+    let tw = Node::open("TW");
+    tw.backlog("TW→*/content", 30).await;
+    tw.copy_with(Arc::new(MemoryPeer::new("gateway", Arc::clone(&service), code("TW"))), &["TW"]);
+    gateway.holds("TW→*/content", 30).await;
+    let feed: httt_feed::FeedId = "TW→*/content".parse().expect("feed");
+    let ask = |accept_zstd| httt_wire::exchange::ReadRequest {
+        feed: Some(feed.to_wire()),
+        max_bytes: u32::MAX,
+        accept_zstd,
+        ..Default::default()
+    };
+    let plain = service.read(&code("H24"), &ask(false)).await;
+    let packed = service.read(&code("H24"), &ask(true)).await;
+    assert_eq!((plain.entries.len(), plain.packed.len(), packed.entries.len()), (30, 0, 0));
+    let unpacked = unpack(OnTheWire { entries: packed.entries, packed: packed.packed });
+    assert_eq!(unpacked, Ok(plain.entries));
 }

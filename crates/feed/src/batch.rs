@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use httt_wire::{Message as _, feed as pb};
 
-use crate::{AgencyCode, Digest, FeedId, Head, KeyId, PublicKey, Refusal, SigningKey};
+use crate::{AgencyCode, Digest, FeedId, Head, KeyId, Lane, PublicKey, Refusal, SigningKey};
 
 /// DSSE payload type of a batch.
 pub const PAYLOAD_TYPE: &str = "application/vnd.httt.batch.v1+protobuf";
@@ -78,6 +78,7 @@ pub fn parse(bytes: Bytes) -> Result<UnverifiedBatch, Refusal> {
         (1, _) => return Err(malformed("the first batch of a feed has no `previous`")),
         _ => Some(Digest::from_slice(&batch.previous).ok_or_else(|| malformed("`previous` is not 32 bytes"))?),
     };
+    check_restates(feed.lane, batch.restates)?;
     if batch.events.is_empty() || batch.events.len() > MAX_EVENTS_PER_BATCH {
         return Err(malformed("it has no events or too many"));
     }
@@ -114,6 +115,15 @@ pub fn check_event(event: &pb::Event) -> Result<(), Refusal> {
         return Err(Refusal::Malformed(format!("no stream has a version {}", event.version)));
     }
     Ok(())
+}
+
+/// What happened cannot be said again: only what stands can, and only the lane `status` is about that.
+fn check_restates(lane: Lane, restates: bool) -> Result<(), Refusal> {
+    match lane {
+        _ if !restates => Ok(()),
+        Lane::Status => Ok(()),
+        lane => Err(Refusal::Malformed(format!("a batch of the lane {lane} restates; only the lane status may"))),
+    }
 }
 
 impl UnverifiedBatch {
@@ -195,6 +205,11 @@ impl VerifiedBatch {
         Head { sequence: self.sequence(), digest: self.digest }
     }
 
+    /// Whether it begins to say again all that its feed stands for, so that who holds nothing may begin here.
+    pub fn restates(&self) -> bool {
+        self.batch.restates
+    }
+
     /// The key that signed it.
     pub fn key(&self) -> KeyId {
         self.key
@@ -247,7 +262,22 @@ impl Sealer {
         events: Vec<pb::Event>,
     ) -> Result<VerifiedBatch, Refusal> {
         events.iter().try_for_each(check_event)?;
-        Ok(self.sign(self.prepare(feed, head, sealed_at_ms, events)?))
+        Ok(self.sign(self.prepare(feed, head, sealed_at_ms, events, false)?))
+    }
+
+    /// The same for a batch with which a feed of the lane `status` begins to say again all that it stands for.
+    ///
+    /// # Errors
+    /// See [`Sealer::seal`]; [`Refusal::Malformed`] for another lane.
+    pub fn seal_restating(
+        &self,
+        feed: &FeedId,
+        head: Option<&Head>,
+        sealed_at_ms: i64,
+        events: Vec<pb::Event>,
+    ) -> Result<VerifiedBatch, Refusal> {
+        events.iter().try_for_each(check_event)?;
+        Ok(self.sign(self.prepare(feed, head, sealed_at_ms, events, true)?))
     }
 
     /// The same but for the signature, which is most of the work and may be made elsewhere: the next batch's `previous`
@@ -261,7 +291,9 @@ impl Sealer {
         head: Option<&Head>,
         sealed_at_ms: i64,
         events: Vec<pb::Event>,
+        restates: bool,
     ) -> Result<UnsignedBatch, Refusal> {
+        check_restates(feed.lane, restates)?;
         if feed.origin != self.origin {
             return Err(Refusal::WrongMember { caller: self.origin.clone(), feed: feed.clone() });
         }
@@ -277,7 +309,7 @@ impl Sealer {
             previous: previous.map(|digest| digest.0.to_vec()).unwrap_or_default(),
             sealed_at_ms,
             events,
-            restates: false,
+            restates,
         };
         let body = Bytes::from(batch.encode_to_vec());
         if body.len() > MAX_BATCH_BYTES {

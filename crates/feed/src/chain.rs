@@ -12,12 +12,16 @@ pub enum Link {
 }
 
 /// Says whether `batch` follows `head` (`None`: the feed is empty). The one place for the rule *no gap, no fork*.
+/// Who holds nothing of a feed may begin with its first batch, or with one that restates.
 ///
 /// # Errors
 /// [`Refusal::Gap`], [`Refusal::BrokenChain`], and [`Refusal::Fork`] where the head itself shows it.
 pub fn follow(head: Option<&Head>, batch: &VerifiedBatch) -> Result<Link, Refusal> {
     let expected = head.map_or(1, |head| head.sequence + 1);
     let sequence = batch.sequence();
+    if head.is_none() && batch.restates() {
+        return Ok(Link::Next);
+    }
     if sequence < expected {
         return match head {
             Some(head) if head.sequence == sequence && head.digest != batch.digest() => {

@@ -177,6 +177,16 @@ pub enum CommitError {
 /// Why something could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
+    /// The feed was taken up here at a restatement, and what was asked for is before that.
+    #[error("{feed} is held from sequence {first} on, and {after} comes before that")]
+    BeginsLater {
+        /// The feed.
+        feed: FeedId,
+        /// The sequence asked after.
+        after: u64,
+        /// The first one held.
+        first: u64,
+    },
     /// The chunk does not hold what was written.
     #[error(transparent)]
     Damaged(#[from] Damage),

@@ -11,7 +11,8 @@ use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 
 use httt_feed::{
-    Digest, FeedId, Head, Link, MAX_BATCH_BYTES, MAX_EVENTS_PER_BATCH, Refusal, Sealer, UnsignedBatch, VerifiedBatch,
+    Digest, FeedId, Head, Lane, Link, MAX_BATCH_BYTES, MAX_EVENTS_PER_BATCH, Refusal, Sealer, UnsignedBatch,
+    VerifiedBatch,
 };
 use httt_wire::{Message as _, feed as pb};
 use uuid::Uuid;
@@ -52,6 +53,7 @@ struct OwnBatch {
     feed: FeedId,
     events: Vec<pb::Event>,
     bytes: usize,
+    restates: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +75,8 @@ struct Delta {
     ids: HashMap<Uuid, EventRef>,
     streams: HashMap<String, (u64, FeedId)>,
     bytes: usize,
+    /// Its events begin a batch that restates.
+    restates: bool,
 }
 
 /// What a transaction gets when its group is on disk.
@@ -169,8 +173,8 @@ impl<'a> Group<'a> {
 
     /// Takes the transaction into the group, or refuses it and leaves the group as it was.
     pub(crate) fn admit(&mut self, transaction: Transaction) -> Result<Outcome, CommitError> {
-        let Transaction { copies, mut events, expected, derive } = transaction;
-        let mut delta = Delta::default();
+        let Transaction { copies, mut events, expected, derive, restates } = transaction;
+        let mut delta = Delta { restates, ..Delta::default() };
         too_many("copies", copies.len())?;
         for batch in copies {
             self.place_copy(&mut delta, batch)?;
@@ -182,6 +186,10 @@ impl<'a> Group<'a> {
         }
         too_many("events", events.len())?;
         too_many("expected versions", expected.len())?;
+        if let Some(event) = events.iter().find(|event| restates && event.lane != Lane::Status) {
+            let what = format!("an event of the lane {} restates; only the lane status may", event.lane);
+            return Err(Refusal::Malformed(what).into());
+        }
         self.place_events(&mut delta, events, &expected)?;
         if delta.bytes > MAX_TRANSACTION_BYTES {
             let (size, limit) = (delta.bytes, MAX_TRANSACTION_BYTES);
@@ -216,7 +224,16 @@ impl<'a> Group<'a> {
                         Ok(())
                     }
                     Some(_) => Err(Refusal::Fork { feed, sequence: batch.sequence() }.into()),
-                    None => Err(CommitError::Poisoned("the index does not know a batch that the log holds".into())),
+                    // Before the batch that this log began the feed with.
+                    None => {
+                        let (expected, got) = (head.map_or(1, |head| head.sequence + 1), batch.sequence());
+                        match self.shared.begins(&feed)? {
+                            Some(first) if got < first => Err(Refusal::Gap { feed, expected, got }.into()),
+                            _ => {
+                                Err(CommitError::Poisoned("the index does not know a batch that the log holds".into()))
+                            }
+                        }
+                    }
                 }
             }
             Link::Next => {
@@ -412,14 +429,21 @@ impl<'a> Group<'a> {
         self.ids.extend(delta.ids);
         self.streams.extend(delta.streams);
         self.bytes += delta.bytes;
+        // Feeds of which the batch that restates is still to be begun.
+        let mut to_restate: HashSet<FeedId> = HashSet::new();
+        if delta.restates {
+            to_restate.extend(delta.events.iter().map(|(feed, _)| feed.clone()));
+        }
         for (feed, event) in delta.events {
             let size = event.encoded_len() + EVENT_FRAMING_BYTES;
+            let restates = to_restate.remove(&feed);
             let room = self.open.get(&feed).copied().filter(|at| {
                 let batch = &self.own[*at];
-                batch.bytes + size <= MAX_BATCH_BYTES && batch.events.len() < MAX_EVENTS_PER_BATCH
+                !restates && batch.bytes + size <= MAX_BATCH_BYTES && batch.events.len() < MAX_EVENTS_PER_BATCH
             });
             let at = room.unwrap_or_else(|| {
-                self.own.push(OwnBatch { feed: feed.clone(), events: Vec::new(), bytes: BATCH_HEADER_BYTES });
+                let (own, bytes) = (feed.clone(), BATCH_HEADER_BYTES);
+                self.own.push(OwnBatch { feed: own, events: Vec::new(), bytes, restates });
                 self.open.insert(feed, self.own.len() - 1);
                 self.own.len() - 1
             });
@@ -439,7 +463,7 @@ impl<'a> Group<'a> {
         let sealer = &self.shared.sealer;
         for batch in std::mem::take(&mut self.own) {
             let head = self.heads.get(&batch.feed).copied().or_else(|| self.shared.head(&batch.feed));
-            let unsigned = sealer.prepare(&batch.feed, head.as_ref(), self.now_ms, batch.events)?;
+            let unsigned = sealer.prepare(&batch.feed, head.as_ref(), self.now_ms, batch.events, batch.restates)?;
             self.heads.insert(batch.feed, unsigned.head());
             unhashed.push(Unhashed::Own(unsigned));
         }

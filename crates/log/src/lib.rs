@@ -166,6 +166,7 @@ mod open;
 mod places;
 mod read;
 mod recover;
+mod restated;
 mod root;
 mod scan;
 mod shared;

@@ -201,12 +201,24 @@ impl Log {
         self.shared.heads()
     }
 
-    /// Batches of `feed` after sequence `after`: at least one if there is any, more while they fit in `max_bytes`.
+    /// Batches of `feed` after sequence `after`: at least one if there is any, more while they fit in `max_bytes`. After
+    /// 0 is from the first one held, which is a later one than the first where the feed was taken up at a restatement.
     ///
     /// # Errors
     /// See [`ReadError`]; the same for everything below.
     pub fn read_feed(&self, feed: &FeedId, after: u64, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
         self.shared.read_feed(feed, after, max_bytes)
+    }
+
+    /// The first sequence held of a feed: 1, or that of the restatement at which this log took it up; `None`: nothing of
+    /// it is held.
+    pub fn begins(&self, feed: &FeedId) -> Result<Option<u64>, ReadError> {
+        self.shared.begins(feed)
+    }
+
+    /// The latest sequence of a feed of the lane `status` whose batch restates, if one is held among the last 16,384.
+    pub fn restated(&self, feed: &FeedId) -> Result<Option<u64>, ReadError> {
+        self.shared.restated(feed)
     }
 
     /// Digest of one batch.

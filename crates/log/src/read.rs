@@ -33,7 +33,7 @@ impl Shared {
     }
 
     /// The index says what cannot be, or does not say what it must know.
-    fn doubted(&self, what: String) -> ReadError {
+    pub(crate) fn doubted(&self, what: String) -> ReadError {
         self.index.fail(&what);
         ReadError::Index(what)
     }
@@ -143,8 +143,13 @@ impl Shared {
     }
 
     pub(crate) fn read_feed(&self, feed: &FeedId, after: u64, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
-        let Some(head) = self.head(feed) else { return Ok(Vec::new()) };
-        let (mut entries, mut bytes, mut after) = (Vec::<Entry>::new(), 0, after);
+        let (Some(head), Some(first)) = (self.head(feed), self.begins(feed)?) else { return Ok(Vec::new()) };
+        let mut after = match after {
+            0 => first - 1,
+            after if after + 1 < first => return Err(ReadError::BeginsLater { feed: feed.clone(), after, first }),
+            after => after,
+        };
+        let (mut entries, mut bytes) = (Vec::<Entry>::new(), 0);
         while after < head.sequence && (entries.is_empty() || bytes < max_bytes) {
             let last = head.sequence.min(after + PAGE_ENTRIES as u64);
             let places = self.index.batches(feed, after + 1, last)?;

@@ -11,6 +11,7 @@ use httt_feed::{FeedId, Head, Sealer};
 use crate::FeedHead;
 use crate::chunks::Chunks;
 use crate::index::Index;
+use crate::restated::Restated;
 
 /// A log's files as readers see them. Only the writer changes what is in here, and only after fsync.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     /// Opened to be read only: there is no writer.
     pub(crate) read_only: bool,
     heads: RwLock<HashMap<FeedId, FeedHead>>,
+    /// Where held feeds begin, and where they last restate: looked for when first asked for.
+    pub(crate) restated: Restated,
     length: AtomicU64,
     checkpoint: RwLock<String>,
     /// Why the log takes no more writes.
@@ -65,6 +68,7 @@ impl Shared {
             index: parts.index,
             read_only: parts.read_only,
             heads: RwLock::new(parts.heads.into_iter().map(|head| (head.feed.clone(), head)).collect()),
+            restated: Restated::default(),
             length: AtomicU64::new(parts.length),
             checkpoint: RwLock::new(parts.checkpoint),
             poison: OnceLock::new(),

@@ -146,6 +146,8 @@ pub struct Transaction {
     /// Own events about the copies, such as receipts. It must give the same events for the same placements, because
     /// a transaction tried again after a lost answer runs it again.
     pub derive: Option<Derive>,
+    /// The events say again all that their feed, of the lane `status`, stands for: see [`Transaction::restating`].
+    pub restates: bool,
 }
 
 impl Transaction {
@@ -173,6 +175,15 @@ impl Transaction {
         self
     }
 
+    /// Its events, all of the lane `status`, say again all that their feed stands for. They begin a batch of their own,
+    /// which says so; a reader that holds nothing of the feed may begin there. All of them are sealed together, so a
+    /// reader never begins with half of it for long.
+    #[must_use]
+    pub fn restating(mut self) -> Self {
+        self.restates = true;
+        self
+    }
+
     /// With the events that `derive` makes of the placed copies.
     #[must_use]
     pub fn deriving(mut self, derive: impl FnOnce(&[Placed]) -> Vec<NewEvent> + Send + 'static) -> Self {
@@ -188,6 +199,7 @@ impl fmt::Debug for Transaction {
             .field("events", &self.events.len())
             .field("expected", &self.expected)
             .field("derive", &self.derive.is_some())
+            .field("restates", &self.restates)
             .finish()
     }
 }

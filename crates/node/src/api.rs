@@ -86,6 +86,9 @@ pub struct LogAnswer {
 pub struct FeedAnswer {
     /// `TW→*/content`
     pub feed: String,
+    /// The first sequence held: 1, or a later one where the log took the feed up at a restatement. What came before it is
+    /// not in any figure of this node.
+    pub begins: u64,
     /// Its last sequence.
     pub sequence: u64,
     /// SHA-256 of that batch's body.
@@ -255,16 +258,14 @@ async fn log<S: ModelSet>(State(desk): State<Desk<S>>, principal: Principal) -> 
         root: log.root(entries).map_err(ApiError::internal)?.to_string(),
         checkpoint: log.checkpoint(),
         key_fingerprint: desk.node.fingerprint.to_string(),
-        feeds: log
-            .heads()
-            .into_iter()
-            .map(|head| FeedAnswer {
-                feed: head.feed.to_string(),
-                sequence: head.head.sequence,
-                digest: head.head.digest.to_string(),
-            })
-            .collect(),
+        feeds: log.heads().iter().map(|head| feed_answer(log, head)).collect::<Result<_, _>>()?,
     }))
+}
+
+fn feed_answer(log: &httt_log::Log, head: &httt_log::FeedHead) -> Result<FeedAnswer, ApiError> {
+    let begins = log.begins(&head.feed).map_err(ApiError::internal)?.unwrap_or(1);
+    let (sequence, digest) = (head.head.sequence, head.head.digest.to_string());
+    Ok(FeedAnswer { feed: head.feed.to_string(), begins, sequence, digest })
 }
 
 async fn link<S: ModelSet>(State(desk): State<Desk<S>>) -> Result<Answer<LinkAnswer>, ApiError> {

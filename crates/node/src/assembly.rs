@@ -9,7 +9,7 @@ use httt_log::{CommitError, Log, NewEvent, OpenError, Options, SystemClock, Tran
 use httt_wire::directory::LogOpened;
 use serde::Deserialize;
 
-use httt_exchange::{SharedDirectory, StoppedFeeds, Witnessing};
+use httt_exchange::{Meter, SharedDirectory, StoppedFeeds, Witnessing};
 
 use crate::config::ConfigPath;
 use crate::http::Readiness;
@@ -137,6 +137,8 @@ pub struct Node {
     pub snapshots: Option<SnapshotOptions>,
     /// Cosigns other nodes' checkpoints, and gathers cosignatures of its own.
     pub witness: Arc<Witnessing>,
+    /// What went over the wire, to and from whom.
+    pub meter: Meter,
     /// Whether entries for everybody are given out without log-in; see [`TlogConfig::public_entries`].
     pub public_entries: bool,
 }
@@ -209,6 +211,7 @@ impl Node {
             fingerprint: public.fingerprint(),
             snapshots,
             witness,
+            meter: Meter::default(),
             public_entries: config.tlog.public_entries,
         })
     }

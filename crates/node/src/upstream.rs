@@ -18,7 +18,7 @@ use crate::tls;
 use crate::tls::TlsError;
 use httt_exchange::grpc::{GrpcError, GrpcPeer, TlsIdentity};
 use httt_exchange::rest::{HttpSend, RestPeer};
-use httt_exchange::{Link, MAX_MEDIA_RANGE, Peer, PeerError, RunnerOptions, Settings};
+use httt_exchange::{Flow, Link, MAX_MEDIA_RANGE, Meter, Peer, PeerError, RunnerOptions, Settings, Topic};
 
 /// Largest answer taken from a platform.
 const MAX_ANSWER_BYTES: usize = httt_exchange::MAX_MESSAGE_BYTES + 64 * 1024;
@@ -128,6 +128,7 @@ pub struct Upstream {
     peer: Arc<AnyPeer>,
     link: Link,
     media: Arc<MediaStore>,
+    meter: Meter,
     start_alone_after: Duration,
 }
 
@@ -152,7 +153,8 @@ impl Upstream {
             }
         };
         let start_alone_after = Duration::from_millis(config.start_alone_after_ms);
-        Ok(Self { peer: Arc::new(peer), link: Link::default(), media: Arc::clone(&node.media), start_alone_after })
+        let (media, meter) = (Arc::clone(&node.media), node.meter.clone());
+        Ok(Self { peer: Arc::new(peer), link: Link::default(), media, meter, start_alone_after })
     }
 
     /// The link's state.
@@ -186,6 +188,7 @@ impl Upstream {
             settings: Settings { seed, ..Settings::default() },
             span_of: Arc::new(append_span),
             stopped: node.stopped.clone(),
+            meter: self.meter.clone(),
         };
         let witness = httt_exchange::run_witness(node.witness, Arc::clone(&self.peer), stop.clone());
         let copying = httt_exchange::run(node.log, node.directory, self.peer, self.link, options, stop);
@@ -207,7 +210,10 @@ impl Upstream {
                 offset: stat.held,
                 max_bytes: MAX_MEDIA_RANGE as u32,
             };
+            let sent = Flow::message(&request);
             let answer = self.peer.read_media(request).await?;
+            let received = Flow::message(&answer).with_content((0, answer.data.len()));
+            self.meter.count(self.peer.name(), Topic::Media, sent, received);
             if let Some(refusal) = answer.refusal {
                 return Err(TransferError::Refused(refusal.message));
             }
@@ -232,8 +238,11 @@ impl Upstream {
                 return Ok(());
             }
             let (data, size) = self.media.read_range(digest, state.held, MAX_MEDIA_RANGE as u64).await?;
-            let (sha256, offset) = (digest.0.to_vec(), state.held);
-            let next = self.peer.write_media(wire::WriteMediaRequest { sha256, size, offset, data }).await?;
+            let (sha256, offset, bytes) = (digest.0.to_vec(), state.held, data.len());
+            let request = wire::WriteMediaRequest { sha256, size, offset, data };
+            let sent = Flow::message(&request).with_content((0, bytes));
+            let next = self.peer.write_media(request).await?;
+            self.meter.count(self.peer.name(), Topic::Media, sent, Flow::message(&next));
             if !next.complete && next.refusal.is_none() && next.held <= offset {
                 return Err(TransferError::NoProgress);
             }

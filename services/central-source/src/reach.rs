@@ -12,7 +12,7 @@ use httt_domain::models::{Fact, Model, ReadModel};
 use httt_feed::Lane;
 use httt_wire::Message;
 use httt_wire::bulletin::{BulletinOffered, BulletinScheduled};
-use httt_wire::cluster::{ClusterStatusChanged, ClustersRegistered};
+use httt_wire::cluster::{ClusterStatusChanged, ClusterStatusRestated, ClustersRegistered};
 use httt_wire::directory::MemberEnrolled;
 use httt_wire::report::{ReportFiled, SummarySubmitted};
 use serde::{Deserialize, Serialize};
@@ -84,7 +84,7 @@ impl Reach {
             let said = registered.clusters.len();
             registered.clusters.retain(|cluster| covers(&cluster.commune));
             Admitted::kept(said, registered.clusters.len(), &registered)
-        } else if fact.is::<ClusterStatusChanged>() {
+        } else if fact.is::<ClusterStatusChanged>() || fact.is::<ClusterStatusRestated>() {
             // Clusters left out at their registration have no status that could change.
             Admitted::if_(area.is_some())
         } else {
@@ -181,6 +181,7 @@ mod tests {
         assert_eq!(admit(&reach, "H24", &offered(&["10525"])), Admitted::Whole);
         assert_eq!(admit(&reach, "H24", &offered(&[])), Admitted::Whole);
         assert_eq!(admit(&reach, "H55", &ClusterStatusChanged::default()), Admitted::Nothing);
+        assert_eq!(admit(&reach, "H55", &ClusterStatusRestated::default()), Admitted::Nothing);
         // What cannot be read is no news to any model either.
         let broken = fact("H24", Lane::Report, "httt.report.v1.ReportFiled", &[255]);
         assert_eq!(reach.admit(&broken), Admitted::Whole);

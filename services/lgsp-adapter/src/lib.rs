@@ -70,7 +70,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
         node.stopped.clone(),
         shutdown.watch(),
     );
-    let service = Arc::new(service.with_witness(Arc::clone(&node.witness)));
+    let service = Arc::new(service.with_witness(Arc::clone(&node.witness)).with_meter(node.meter.clone()));
     models.read(|models| models.forks.feeds()).into_iter().for_each(|feed| node.stopped.stop(feed));
 
     // What members sealed goes up; this node itself says nothing to others.

@@ -6,11 +6,13 @@
 mod ordinals;
 mod played;
 mod register;
+mod restate;
 mod status;
 
 pub use ordinals::{DeltaError, OrdinalSet, decode_deltas, encode_deltas};
 pub use played::PlayedTracker;
 pub use register::{MAX_VENDOR, NewCluster, Register, is_imei};
+pub use restate::{RESTATE_EVERY_MS, Restatement};
 pub use status::{Status, StatusTracker};
 
 /// Stream of the register and of status changes, one a node.

@@ -128,14 +128,19 @@ impl Register {
             list.push(Refusal::TooMany { field: whole(), given: clusters.len(), max: (u32::MAX - last) as usize });
         }
         Refusals::unless_empty(list)?;
-        Ok(chunked(clusters, last))
+        Ok(chunked((last + 1..).zip(clusters)))
+    }
+
+    /// All of them again, with the ordinals they have.
+    pub(super) fn restate(&self) -> Vec<wire::ClustersRegistered> {
+        if self.is_empty() { Vec::new() } else { chunked(self.iter()) }
     }
 }
 
-fn chunked(clusters: &[NewCluster], last: u32) -> Vec<wire::ClustersRegistered> {
+fn chunked<'a>(clusters: impl Iterator<Item = (u32, &'a NewCluster)>) -> Vec<wire::ClustersRegistered> {
     let mut events = vec![wire::ClustersRegistered::default()];
     let mut bytes = 0;
-    for (ordinal, cluster) in (last + 1..).zip(clusters) {
+    for (ordinal, cluster) in clusters {
         let NewCluster { imei, commune, name, vendor } = cluster.clone();
         let entry = wire::Cluster { ordinal, imei, commune, name, vendor };
         // Tag and length of an entry take at most six bytes.

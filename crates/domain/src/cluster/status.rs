@@ -81,15 +81,13 @@ impl StatusTracker {
     /// What changed since the last event that was handed out, or none. At most [`MAX_ORDINALS`] changes go into one
     /// event, those of small ordinals first; call again until none to send all.
     pub fn tick(&mut self, now_ms: i64, offline_after_ms: i64) -> Option<wire::ClusterStatusChanged> {
-        let mut lists: BTreeMap<Status, Vec<u32>> = BTreeMap::new();
-        let mut count = 0;
+        let mut changed = Vec::new();
         for (ordinal, heard) in &mut self.0 {
             let status = current(heard, now_ms, offline_after_ms);
             if status != heard.told {
                 heard.told = status;
-                lists.entry(status).or_default().push(*ordinal);
-                count += 1;
-                if count == MAX_ORDINALS {
+                changed.push((*ordinal, status));
+                if changed.len() == MAX_ORDINALS {
                     break;
                 }
             }
@@ -98,14 +96,23 @@ impl StatusTracker {
         self.0.retain(|_, heard| {
             heard.told != Status::Offline || current(heard, now_ms, offline_after_ms) != Status::Offline
         });
-        let mut deltas = |status| encode_deltas(lists.remove(&status).unwrap_or_default());
-        (count > 0).then(|| wire::ClusterStatusChanged {
-            at_ms: now_ms,
-            offline: deltas(Status::Offline),
-            idle: deltas(Status::Idle),
-            playing: deltas(Status::Playing),
-            paused: deltas(Status::Paused),
-        })
+        (!changed.is_empty()).then(|| changes_of(now_ms, changed))
+    }
+}
+
+/// Changes at one moment as they are told.
+pub(super) fn changes_of(at_ms: i64, changed: impl IntoIterator<Item = (u32, Status)>) -> wire::ClusterStatusChanged {
+    let mut lists: BTreeMap<Status, Vec<u32>> = BTreeMap::new();
+    for (ordinal, status) in changed {
+        lists.entry(status).or_default().push(ordinal);
+    }
+    let mut deltas = |status| encode_deltas(lists.remove(&status).unwrap_or_default());
+    wire::ClusterStatusChanged {
+        at_ms,
+        offline: deltas(Status::Offline),
+        idle: deltas(Status::Idle),
+        playing: deltas(Status::Playing),
+        paused: deltas(Status::Paused),
     }
 }
 

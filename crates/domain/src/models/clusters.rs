@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use httt_wire::cluster::{ClusterStatusChanged, ClustersRegistered};
+use httt_wire::cluster::{ClusterStatusChanged, ClusterStatusRestated, ClustersRegistered};
 use serde::{Deserialize, Serialize};
 
 use super::{Fact, Model, ReadModel};
 use crate::area::{Areas, Level};
-use crate::cluster::{CLUSTERS_STREAM, NewCluster, Register, Status, decode_deltas};
+use crate::cluster::{CLUSTERS_STREAM, NewCluster, Register, Restatement, Status, decode_deltas};
 use crate::event::Lane;
 
 /// Clusters counted by what they are doing. `online` is `idle` + `playing` + `paused`.
@@ -93,6 +93,13 @@ impl Clusters {
         node.into_iter().flat_map(|node| node.status.iter().map(|(ordinal, (status, _))| (*ordinal, *status)))
     }
 
+    /// What a node says of its clusters so that a reader may begin there; empty when it has none.
+    pub fn restatement(&self, origin: &str) -> Restatement {
+        let Some(node) = self.nodes.get(origin) else { return Restatement::default() };
+        let statuses = node.status.iter().map(|(ordinal, (status, since_ms))| (*ordinal, *status, *since_ms));
+        Restatement::of(&node.register, statuses)
+    }
+
     /// Counts for the nation (`""`, `VN`), a province or a commune.
     pub fn totals(&self, areas: &Areas, area: &str) -> Totals {
         let mut sum = Totals::default();
@@ -171,6 +178,23 @@ impl Node {
         totals.count(status, |count| *count += 1);
         *held = (status, at_ms);
     }
+
+    /// All or nothing: half of a damaged event is not believed either.
+    fn change_all(&mut self, changed: &ClusterStatusChanged) {
+        let lists = [
+            (Status::Offline, &changed.offline),
+            (Status::Idle, &changed.idle),
+            (Status::Playing, &changed.playing),
+            (Status::Paused, &changed.paused),
+        ];
+        let decoded: Result<Vec<_>, _> =
+            lists.into_iter().map(|(status, list)| decode_deltas(list).map(|ordinals| (status, ordinals))).collect();
+        for (status, ordinals) in decoded.into_iter().flatten() {
+            for ordinal in ordinals {
+                self.change(ordinal, status, changed.at_ms);
+            }
+        }
+    }
 }
 
 impl Model for Clusters {
@@ -184,25 +208,13 @@ impl ReadModel for Clusters {
         }
         if let Some(registered) = fact.read::<ClustersRegistered>() {
             self.nodes.entry(fact.origin.to_owned()).or_default().register(&registered);
-        } else if let Some(changed) = fact.read::<ClusterStatusChanged>()
-            && let Some(node) = self.nodes.get_mut(fact.origin)
-        {
-            let lists = [
-                (Status::Offline, &changed.offline),
-                (Status::Idle, &changed.idle),
-                (Status::Playing, &changed.playing),
-                (Status::Paused, &changed.paused),
-            ];
-            // All or nothing: half of a damaged event is not believed either.
-            let decoded: Result<Vec<_>, _> = lists
-                .into_iter()
-                .map(|(status, list)| decode_deltas(list).map(|ordinals| (status, ordinals)))
-                .collect();
-            for (status, ordinals) in decoded.into_iter().flatten() {
-                for ordinal in ordinals {
-                    node.change(ordinal, status, changed.at_ms);
-                }
-            }
+            return;
+        }
+        let Some(node) = self.nodes.get_mut(fact.origin) else { return };
+        if let Some(changed) = fact.read::<ClusterStatusChanged>() {
+            node.change_all(&changed);
+        } else if let Some(restated) = fact.read::<ClusterStatusRestated>() {
+            restated.changes.iter().for_each(|changed| node.change_all(changed));
         }
     }
 }

@@ -3,10 +3,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use httt_domain::accounts::{Actor, Role};
 use httt_domain::area::Areas;
 use httt_domain::cluster::{
-    Activity, MAX_LIST_BYTES, MAX_ORDINALS, NewCluster, PlayedTracker, Register, Status, StatusTracker, decode_deltas,
+    Activity, CLUSTERS_STREAM, MAX_LIST_BYTES, MAX_ORDINALS, NewCluster, PlayedTracker, Register, Restatement, Status,
+    StatusTracker, decode_deltas,
 };
-use httt_wire::Message;
+use httt_domain::models::{Clusters, Fact, ReadModel};
 use httt_wire::cluster::ClusterStatusChanged;
+use httt_wire::{Message, Name};
 use proptest::prelude::*;
 
 fn cluster(imei: u64) -> NewCluster {
@@ -163,4 +165,94 @@ proptest! {
             }
         }
     }
+}
+
+/// Reports of a few clusters over a few hours, with silences, told in ticks: the feed as a province writes it, and the
+/// places where it could restate, with what it would say there.
+fn told_feed(reports: &[(u32, u8, i64)], every: usize) -> (Vec<Told>, Vec<(usize, Vec<Told>)>) {
+    let mut register = Register::default();
+    let mut feed = Vec::new();
+    for imei in 0..12_u64 {
+        for event in decide(&register, &[cluster(imei)]).expect("registered") {
+            register.evolve(&event);
+            feed.push(Told::Registered(event));
+        }
+    }
+    let (mut tracker, mut now, mut restatements) = (StatusTracker::default(), 0, Vec::new());
+    for (index, (ordinal, activity, passed)) in reports.iter().enumerate() {
+        now += passed;
+        let activity = [Activity::Playing, Activity::Paused, Activity::Idle][usize::from(*activity)];
+        tracker.heard(*ordinal, activity, now);
+        if index % every == 0 {
+            feed.extend(tracker.tick(now, OFFLINE_AFTER).map(Told::Changed));
+            let restatement = folded(&feed).restatement("H24");
+            let registered = restatement.registered.into_iter().map(Told::Registered);
+            let told = registered.chain(restatement.statuses.into_iter().map(Told::Restated)).collect();
+            restatements.push((feed.len(), told));
+        }
+    }
+    (feed, restatements)
+}
+
+#[derive(Clone)]
+enum Told {
+    Registered(httt_wire::cluster::ClustersRegistered),
+    Changed(ClusterStatusChanged),
+    Restated(httt_wire::cluster::ClusterStatusRestated),
+}
+
+fn folded<'a>(feed: impl IntoIterator<Item = &'a Told>) -> Clusters {
+    let mut clusters = Clusters::default();
+    for told in feed {
+        let (kind, data) = match told {
+            Told::Registered(event) => (httt_wire::cluster::ClustersRegistered::full_name(), event.encode_to_vec()),
+            Told::Changed(event) => (ClusterStatusChanged::full_name(), event.encode_to_vec()),
+            Told::Restated(event) => (httt_wire::cluster::ClusterStatusRestated::full_name(), event.encode_to_vec()),
+        };
+        clusters.apply(&Fact {
+            origin: "H24",
+            audience: "TW",
+            lane: httt_wire::feed::Lane::Status.into(),
+            sequence: 1,
+            stream: CLUSTERS_STREAM,
+            version: 1,
+            kind: &kind,
+            occurred_at_ms: 0,
+            actor: "",
+            data: &data,
+        });
+    }
+    clusters
+}
+
+proptest! {
+    /// Who begins at a restatement knows what those know who read everything, and those learn nothing from it.
+    #[test]
+    fn a_restatement_is_worth_the_feed_before_it(
+        reports in prop::collection::vec((1_u32..12, 0_u8..3, 0_i64..200_000), 1..80),
+        every in 1_usize..10,
+    ) {
+        let (feed, restatements) = told_feed(&reports, every);
+        let whole = folded(&feed);
+        for (at, restatement) in restatements {
+            let late = folded(restatement.iter().chain(&feed[at..]));
+            prop_assert_eq!(&late, &whole);
+            let both = folded(feed[..at].iter().chain(&restatement).chain(&feed[at..]));
+            prop_assert_eq!(&both, &whole);
+        }
+    }
+}
+
+#[test]
+fn a_large_restatement_is_cut_into_events() {
+    let mut register = Register::default();
+    for event in decide(&register, &(0..5_000).map(cluster).collect::<Vec<_>>()).expect("registered") {
+        register.evolve(&event);
+    }
+    let statuses = (1..=20_000).map(|ordinal| (ordinal * 200_000, Status::Idle, i64::from(ordinal) * 7));
+    let restatement = Restatement::of(&register, statuses);
+    assert!(restatement.registered.len() > 1 && restatement.statuses.len() > 1);
+    assert!(restatement.registered.iter().all(|event| event.encoded_len() <= MAX_LIST_BYTES));
+    assert!(restatement.statuses.iter().all(|event| event.encoded_len() <= MAX_LIST_BYTES));
+    assert_eq!(Restatement::of(&Register::default(), []), Restatement::default());
 }

@@ -145,8 +145,11 @@ impl Peer for RestPeer {
     }
 
     async fn read(&self, request: wire::ReadRequest) -> Result<wire::ReadResponse, PeerError> {
-        let path =
-            format!("{}?after={}&max_bytes={}", feed_path(request.feed.as_ref()), request.after, request.max_bytes);
+        let wire::ReadRequest { feed, after, max_bytes, accept_zstd, from_restated } = &request;
+        let feed_path = feed_path(feed.as_ref());
+        let path = format!(
+            "{feed_path}?after={after}&max_bytes={max_bytes}&accept_zstd={accept_zstd}&from_restated={from_restated}"
+        );
         self.call(self.by_lane(request.feed.as_ref()), Method::GET, &path, Bytes::new(), CALL_TIMEOUT).await
     }
 

@@ -199,6 +199,10 @@ fn feed_id(Path((origin, audience, lane)): FeedPath) -> Result<wire::FeedId, Bad
 struct ReadQuery {
     after: u64,
     max_bytes: u32,
+    #[serde(default)]
+    accept_zstd: bool,
+    #[serde(default)]
+    from_restated: bool,
 }
 
 async fn read(
@@ -209,12 +213,8 @@ async fn read(
 ) -> Response {
     match feed_id(path) {
         Ok(feed) => {
-            let request = wire::ReadRequest {
-                feed: Some(feed),
-                after: query.after,
-                max_bytes: query.max_bytes,
-                ..Default::default()
-            };
+            let ReadQuery { after, max_bytes, accept_zstd, from_restated } = query;
+            let request = wire::ReadRequest { feed: Some(feed), after, max_bytes, accept_zstd, from_restated };
             protobuf(&platform.service.read(&caller, &request).await)
         }
         Err(wrong) => wrong.into_response(),

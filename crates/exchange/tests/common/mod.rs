@@ -121,6 +121,11 @@ impl Node {
 
     /// Copies with `peer` in the background, pushing for `members`.
     pub fn copy_with<P: Peer>(&self, peer: Arc<P>, members: &[&str]) -> httt_exchange::Link {
+        self.copy_counting(peer, members, Meter::default())
+    }
+
+    /// The same, counted.
+    pub fn copy_counting<P: Peer>(&self, peer: Arc<P>, members: &[&str], meter: Meter) -> httt_exchange::Link {
         let link = httt_exchange::Link::default();
         let members: Vec<_> = members.iter().map(|member| code(member)).collect();
         let options = RunnerOptions {
@@ -128,6 +133,7 @@ impl Node {
             settings: Settings { backoff_first_ms: 20, refusal_pause_ms: 200, ..Settings::default() },
             span_of: Arc::new(|_| tracing::Span::none()),
             stopped: StoppedFeeds::default(),
+            meter,
         };
         tokio::spawn(run(self.log.clone(), self.directory.clone(), peer, link.clone(), options, self.stop.subscribe()));
         link
@@ -142,7 +148,7 @@ impl Node {
                 length.changed().await.expect("log open");
             }
         };
-        let limit = std::time::Duration::from_secs(30);
+        let limit = std::time::Duration::from_secs(180);
         tokio::time::timeout(limit, arrived).await.unwrap_or_else(|_| panic!("{} lacks {feed} {sequence}", self.code));
     }
 }

@@ -1,6 +1,6 @@
 //! Judges batches in the order of the log: chain, signature, stream versions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use httt_feed::{AgencyCode, Digest, Directory, FeedId, Fingerprint, Head, Lane, PublicKey, Refusal, UnverifiedBatch};
@@ -24,6 +24,8 @@ pub(super) struct Judge {
     /// Feeds, so that a stream need only keep a number.
     feeds: HashMap<FeedId, u32>,
     streams: HashMap<(AgencyCode, String), (u64, u32)>,
+    /// Feeds taken up at a restatement: of their streams, the first event here may have any version.
+    taken_up: HashSet<FeedId>,
 }
 
 fn directory(trusted: Option<Fingerprint>, own: Option<(&AgencyCode, &PublicKey)>) -> Directory {
@@ -53,6 +55,7 @@ impl Judge {
             heads: BTreeMap::new(),
             feeds: HashMap::new(),
             streams: HashMap::new(),
+            taken_up: HashSet::new(),
         }
     }
 
@@ -118,9 +121,13 @@ impl Judge {
     fn chain(&mut self, position: u64, batch: &UnverifiedBatch, digest: Digest, findings: &mut Vec<String>) {
         let feed = batch.feed();
         let (sequence, head) = (batch.sequence(), self.heads.get(feed).map(|(head, _)| *head));
+        // The feed was taken up where it says again all that it stands for; what came before was never here.
+        let taken_up = head.is_none() && feed.lane == Lane::Status && batch.batch().restates;
         let expected = head.map_or(1, |head| head.sequence.saturating_add(1));
         let previous = Digest::from_slice(&batch.batch().previous);
-        if sequence != expected {
+        if taken_up {
+            self.taken_up.insert(feed.clone());
+        } else if sequence != expected {
             findings.push(format!("{feed}: sequence {sequence} came where {expected} is next"));
         } else if previous != head.map(|head| head.digest) {
             findings.push(format!("{feed}: sequence {sequence} does not name the batch before it"));
@@ -174,8 +181,11 @@ impl Judge {
     fn stream_versions(&mut self, feed: &FeedId, events: &[feed::Event], findings: &mut Vec<String>) {
         let next = self.feeds.len() as u32;
         let number = *self.feeds.entry(feed.clone()).or_insert(next);
+        let taken_up = self.taken_up.contains(feed);
         for event in events {
-            let latest = self.streams.entry((feed.origin.clone(), event.stream.clone())).or_insert((0, number));
+            let before = if taken_up { event.version.saturating_sub(1) } else { 0 };
+            let stream = (feed.origin.clone(), event.stream.clone());
+            let latest = self.streams.entry(stream).or_insert((before, number));
             if event.version != latest.0.saturating_add(1) {
                 findings.push(format!(
                     "{}: stream {} has version {} where {} is next",

@@ -1,11 +1,12 @@
-//! What goes up at intervals: which clusters changed, and which played what.
+//! What goes up at intervals: which clusters changed, which played what, and once a day all of the clusters again.
 
 use std::time::Duration;
 
-use httt_domain::cluster::{CLUSTERS_STREAM, PlayedTracker, StatusTracker};
-use httt_feed::Lane;
+use httt_domain::cluster::{CLUSTERS_STREAM, PlayedTracker, RESTATE_EVERY_MS, Restatement, StatusTracker};
+use httt_feed::{FeedId, Lane};
 use httt_log::{NewEvent, Transaction};
 use httt_wire::bulletin::BulletinPlayed;
+use httt_wire::{Message, Name};
 use tokio::time::MissedTickBehavior;
 
 use crate::province::{ACTOR, PlayedNews, Province, lock};
@@ -49,6 +50,7 @@ pub(crate) async fn run(province: Province) {
     let mut emergencies = tokio::time::interval(EMERGENCY_TICK);
     statuses.set_missed_tick_behavior(MissedTickBehavior::Delay);
     emergencies.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut restated_ms = None;
     loop {
         tokio::select! {
             _ = emergencies.tick() => {
@@ -56,6 +58,12 @@ pub(crate) async fn run(province: Province) {
                 tell_played(&province, news).await;
             }
             _ = statuses.tick() => {
+                restated_ms = restated_ms.or_else(|| last_restated(&province));
+                let now_ms = province.desk.now_ms();
+                if restated_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) >= RESTATE_EVERY_MS) {
+                    restate(&province).await;
+                    restated_ms = Some(now_ms);
+                }
                 tell_statuses(&province).await;
                 let news = lock(&province.played).others.drain();
                 tell_played(&province, news).await;
@@ -64,13 +72,42 @@ pub(crate) async fn run(province: Province) {
     }
 }
 
+/// When this node last said its clusters again, or first said anything of them: Unix ms by its clock then.
+fn last_restated(province: &Province) -> Option<i64> {
+    let log = &province.desk.node.log;
+    let feed = FeedId::new(province.desk.node.code.clone(), province.upward(), Lane::Status);
+    let found = log.restated(&feed).and_then(|sequence| log.read_feed(&feed, sequence.map_or(0, |last| last - 1), 1));
+    let entries = found.inspect_err(|error| tracing::error!(%feed, %error, "the last restatement cannot be read"));
+    Some(entries.ok()?.first()?.sealed_at_ms)
+}
+
+/// Says register and statuses again, so that who holds nothing of the feed may begin here.
+async fn restate(province: &Province) {
+    // A cluster registered between the look and the commit would be left out for good.
+    let _turn = province.deciding.lock().await;
+    province.desk.models.reached(province.desk.node.log.len()).await;
+    let restatement = province.desk.models.read(|models| models.clusters.restatement(province.own()));
+    let events = restated_events(province, &restatement);
+    tracing::info!(events = events.len(), "clusters are restated");
+    commit(province, || Transaction::append(events.clone()).restating()).await;
+}
+
+fn restated_events(province: &Province, restatement: &Restatement) -> Vec<NewEvent> {
+    let register = restatement.registered.iter().map(|event| status_event(province, event));
+    let statuses = restatement.statuses.iter().map(|event| status_event(province, event));
+    register.chain(statuses).collect()
+}
+
+fn status_event<M: Message + Name>(province: &Province, message: &M) -> NewEvent {
+    NewEvent::of(province.upward(), Lane::Status, CLUSTERS_STREAM, message).with_actor(ACTOR)
+}
+
 async fn tell_statuses(province: &Province) {
     let (now_ms, after_ms) = (province.desk.now_ms(), province.settings.offline_after_ms);
     let after_ms = i64::try_from(after_ms).unwrap_or(i64::MAX);
     loop {
         let Some(changed) = lock(&province.statuses).tracker.tick(now_ms, after_ms) else { return };
-        let event = NewEvent::of(province.upward(), Lane::Status, CLUSTERS_STREAM, &changed).with_actor(ACTOR);
-        append(province, event).await;
+        append(province, status_event(province, &changed)).await;
     }
 }
 
@@ -87,9 +124,14 @@ async fn tell_played(province: &Province, news: Vec<BulletinPlayed>) {
 /// Appends what a tracker has handed out and will not hand out again, however long the log takes. What a stop cuts off
 /// is told after the next start.
 async fn append(province: &Province, event: NewEvent) {
-    // The same id each time: an answer that was lost does not double the event.
-    while let Err(error) = province.desk.node.log.commit(Transaction::append([event.clone()])).await {
-        tracing::warn!(stream = event.stream, %error, "not written; it is tried again");
+    commit(province, || Transaction::append([event.clone()])).await;
+}
+
+/// Commits, however long the log takes; `transaction` gives the same events with the same ids each time, so that an
+/// answer that was lost does not double them.
+async fn commit(province: &Province, transaction: impl Fn() -> Transaction) {
+    while let Err(error) = province.desk.node.log.commit(transaction()).await {
+        tracing::warn!(%error, "not written; it is tried again");
         tokio::time::sleep(RETRY).await;
     }
 }

@@ -215,8 +215,10 @@ impl Sources {
                     bytes
                 }
             };
-            if Entry::decode(position, bytes.clone()).is_ok_and(|entry| entry.feed == *feed) {
-                last += 1;
+            if let Ok(entry) = Entry::decode(position, bytes.clone())
+                && entry.feed == *feed
+            {
+                last = entry.sequence;
             }
             end += (FRAME_HEADER_BYTES + bytes.len()) as u64;
             if end > marker.offset {

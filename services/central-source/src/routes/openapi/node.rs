@@ -97,6 +97,9 @@ pub(super) struct Forget {
 pub(super) struct FeedAnswer {
     /// `TW→*/content`
     feed: String,
+    /// The first sequence held: 1, or a later one where the log took the feed up at a restatement. What came before it is
+    /// not in any figure of this node.
+    begins: u64,
     /// Its last sequence.
     sequence: u64,
     /// SHA-256 of that batch's body.
@@ -339,7 +342,7 @@ mod tests {
             refused: 0,
             last_refusal: None,
         });
-        assert_described::<FeedAnswer>(api::FeedAnswer { feed: text(), sequence: 0, digest: text() });
+        assert_described::<FeedAnswer>(api::FeedAnswer { feed: text(), begins: 1, sequence: 0, digest: text() });
         assert_described::<LinkAnswer>(api::LinkAnswer {
             connected: false,
             behind: vec![],
