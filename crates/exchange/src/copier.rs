@@ -38,8 +38,8 @@ pub enum Input {
         feed: FeedId,
         /// What came, in order.
         entries: Vec<Bytes>,
-        /// The peer's refusal, if it refused.
-        refused: Option<RefusalCode>,
+        /// The peer's refusal and when to come back (ms), if it refused.
+        refused: Option<(RefusalCode, u32)>,
     },
     /// Outcome of [`Action::Store`]: on disk, or why not.
     Stored {
@@ -56,6 +56,15 @@ pub enum Input {
         head: Option<Head>,
         /// The peer's refusal and when to come back (ms), if it refused.
         refused: Option<(RefusalCode, u32)>,
+    },
+    /// The peer would not answer this call for heads.
+    HeadsRefused {
+        /// As in the question.
+        call: u64,
+        /// Why.
+        code: RefusalCode,
+        /// When to come back, ms.
+        retry_after_ms: u32,
     },
     /// This call for heads got no answer.
     HeadsFailed(u64),
@@ -299,11 +308,13 @@ impl Copier {
                 }
             }
             // An answer to a call that was given up tells nothing new: a later call asked for everything.
-            Input::Heads { call, .. } | Input::HeadsFailed(call) if Some(call) != self.heads_call => {}
+            Input::Heads { call, .. } | Input::HeadsRefused { call, .. } | Input::HeadsFailed(call)
+                if Some(call) != self.heads_call => {}
             Input::Heads { log_id, position, heads, .. } => self.on_heads(now, log_id, position, heads),
             Input::Entries { feed, entries, refused } => self.on_entries(now, feed, &entries, refused),
             Input::Stored { feed, result } => self.on_stored(now, feed, result),
             Input::Pushed { feed, head, refused } => self.on_pushed(now, feed, head, refused),
+            Input::HeadsRefused { code, retry_after_ms, .. } => self.on_heads_refused(now, code, retry_after_ms),
             Input::HeadsFailed(_) => self.on_failure(now),
             Input::CallFailed(feed) => self.on_call_failed(now, &feed),
             Input::Stopped(feed) => self.feeds.entry(feed).or_default().stopped = true,
@@ -367,6 +378,25 @@ impl Copier {
         self.heads_call = None;
     }
 
+    /// A busy peer is there: the link stands, and what was to be asked is asked when it said.
+    fn on_heads_refused(&mut self, now: i64, code: RefusalCode, retry_after_ms: u32) {
+        if code == RefusalCode::Busy {
+            self.heads_call = None;
+            self.probe |= self.asked_all;
+            self.failures = 0;
+            self.next_attempt = now + self.pause_for(code, retry_after_ms);
+        } else {
+            self.on_failure(now);
+            self.next_attempt = self.next_attempt.max(now + i64::from(retry_after_ms));
+        }
+    }
+
+    /// How long a refusal pauses: a busy peer says exactly; anything else takes time to heal, if it does.
+    fn pause_for(&self, code: RefusalCode, retry_after_ms: u32) -> i64 {
+        let told = i64::from(retry_after_ms);
+        if code == RefusalCode::Busy && told > 0 { told } else { self.settings.refusal_pause_ms.max(told) }
+    }
+
     fn random_below(&mut self, limit: i64) -> i64 {
         // xorshift64: jitter needs spread, not secrecy, and must repeat under a seed.
         self.jitter ^= self.jitter << 13;
@@ -388,14 +418,15 @@ impl Copier {
         }
     }
 
-    fn on_entries(&mut self, now: i64, feed: FeedId, entries: &[Bytes], refused: Option<RefusalCode>) {
+    fn on_entries(&mut self, now: i64, feed: FeedId, entries: &[Bytes], refused: Option<(RefusalCode, u32)>) {
         let pause = now + self.settings.refusal_pause_ms;
+        let refused = refused.map(|(code, retry_after_ms)| now + self.pause_for(code, retry_after_ms));
         let directory_is_current = self.directory_is_current();
         let Some(track) = self.feeds.get_mut(&feed) else { return };
         track.answered();
         if refused.is_some() || entries.is_empty() {
-            // The peer showed a head and gives nothing: it lost its tail, or the right was withdrawn.
-            track.paused_until = pause;
+            // The peer showed a head and gives nothing: it is busy, lost its tail, or the right was withdrawn.
+            track.paused_until = refused.unwrap_or(pause);
             return;
         }
         let admission = admit(&self.directory, &feed, track.local, entries);
@@ -445,14 +476,15 @@ impl Copier {
     }
 
     fn on_pushed(&mut self, now: i64, feed: FeedId, head: Option<Head>, refused: Option<(RefusalCode, u32)>) {
+        let pause = refused.map_or(0, |(code, retry_after_ms)| self.pause_for(code, retry_after_ms));
         let Some(track) = self.feeds.get_mut(&feed) else { return };
         track.answered();
         let before = track.remote;
         if head.is_some() {
             track.remote = head;
         }
-        let Some((code, retry_after_ms)) = refused else { return };
-        track.paused_until = now + self.settings.refusal_pause_ms.max(i64::from(retry_after_ms));
+        let Some((code, _)) = refused else { return };
+        track.paused_until = now + pause;
         match code {
             RefusalCode::Gap => {
                 // The head that came with it says where to go on; the same one again would be pushed for ever.

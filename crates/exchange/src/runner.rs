@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use httt_feed::{AgencyCode, FeedId, Lane, VerifiedBatch};
 use httt_log::{CommitError, Log, Transaction};
-use httt_wire::exchange as wire;
+use httt_wire::exchange::{self as wire, RefusalCode};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument as _;
@@ -199,11 +199,14 @@ impl<'a, P: Peer> Session<'a, P> {
                 let wait_ms = if wait { MAX_WAIT_MS } else { 0 };
                 let spawned = self.calls.spawn(async move {
                     match peer.heads(wire::HeadsRequest { log_id, after, wait_ms }).await {
-                        Ok(answer) => Input::Heads {
-                            call,
-                            log_id: answer.log_id,
-                            position: answer.position,
-                            heads: answer.heads.iter().filter_map(head_from_wire).collect(),
+                        Ok(answer) => match answer.refusal.as_ref().map(refused) {
+                            Some((code, retry_after_ms)) => Input::HeadsRefused { call, code, retry_after_ms },
+                            None => Input::Heads {
+                                call,
+                                log_id: answer.log_id,
+                                position: answer.position,
+                                heads: answer.heads.iter().filter_map(head_from_wire).collect(),
+                            },
                         },
                         Err(error) => {
                             tracing::debug!(%error, "heads");
@@ -236,6 +239,11 @@ impl<'a, P: Peer> Session<'a, P> {
     }
 }
 
+/// A refusal's code, and when to come back (ms).
+fn refused(refusal: &wire::Refusal) -> (RefusalCode, u32) {
+    (refusal_from_wire(refusal), refusal.retry_after_ms)
+}
+
 async fn ask<P: Peer>(peer: &P, feed: FeedId, after: u64, max_bytes: usize) -> Input {
     let request =
         wire::ReadRequest { feed: Some(feed.to_wire()), after, max_bytes: max_bytes as u32, ..Default::default() };
@@ -244,7 +252,7 @@ async fn ask<P: Peer>(peer: &P, feed: FeedId, after: u64, max_bytes: usize) -> I
             if let Some(refusal) = &answer.refusal {
                 tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "reading refused");
             }
-            let refused = answer.refusal.as_ref().map(refusal_from_wire);
+            let refused = answer.refusal.as_ref().map(refused);
             Input::Entries { feed, entries: answer.entries, refused }
         }
         Err(error) => {
@@ -267,7 +275,7 @@ async fn push<P: Peer>(peer: &P, log: &Log, feed: FeedId, after: u64, max_bytes:
             if let Some(refusal) = &answer.refusal {
                 tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "push refused");
             }
-            let refused = answer.refusal.as_ref().map(|refusal| (refusal_from_wire(refusal), refusal.retry_after_ms));
+            let refused = answer.refusal.as_ref().map(refused);
             let head = answer.head.as_ref().and_then(head_from_wire).map(|(_, head)| head);
             Input::Pushed { feed, head, refused }
         }
