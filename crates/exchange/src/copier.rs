@@ -432,7 +432,7 @@ impl Copier {
             self.next_attempt = now + pause_of(&self.settings, refused);
         } else {
             self.on_failure(now);
-            self.next_attempt = self.next_attempt.max(now + self.settings.refusal_pause_ms);
+            self.next_attempt = self.next_attempt.max(now + pause_of(&self.settings, refused));
         }
     }
 

@@ -85,3 +85,47 @@ fn a_stopped_feed_stays_stopped() {
     assert_eq!(asked_bytes(&actions), None);
     assert_eq!(copier.stopped().collect::<Vec<_>>(), [&content]);
 }
+
+/// When, by ticks of a millisecond, one of the actions is `wanted`.
+fn first_tick(copier: &mut Copier, from: i64, wanted: impl Fn(&Action) -> bool) -> i64 {
+    let ticks = from..from + 120_000;
+    let mut ticks = ticks.filter(|now| copier.handle(*now, Input::Tick).iter().any(&wanted));
+    ticks.next().expect("within two minutes")
+}
+
+#[test]
+fn a_busy_peer_is_left_alone_exactly_as_long_as_it_says_whatever_was_asked() {
+    let (own, content) = (feed("H24→TW/report"), feed("TW→*/content"));
+    let busy = Some((RefusalCode::Busy, 1_234));
+    let (mut copier, _) = connected(vec![(content.clone(), head(9))]);
+    copier.handle(2, Input::LocalHead(own.clone(), head(5)));
+
+    copier.handle(3, Input::Pushed { feed: own, head: None, refused: busy });
+    assert_eq!(first_tick(&mut copier, 4, |action| matches!(action, Action::Push { .. })), 3 + 1_234);
+
+    copier.handle(10_000, Input::Entries { feed: content, entries: vec![], refused: busy });
+    assert_eq!(first_tick(&mut copier, 10_001, |action| matches!(action, Action::Ask { .. })), 10_000 + 1_234);
+
+    let refused = Input::HeadsRefused { call: 2, refused: (RefusalCode::Busy, 1_234) };
+    assert!(copier.handle(20_000, refused).is_empty());
+    assert!(copier.connected(), "who says that it is busy is there");
+    assert_eq!(first_tick(&mut copier, 20_001, |action| matches!(action, Action::AskHeads { .. })), 20_000 + 1_234);
+}
+
+#[test]
+fn heads_refused_for_another_reason_count_as_no_link() {
+    let (mut copier, _) = connected(vec![]);
+    copier.handle(5, Input::HeadsRefused { call: 2, refused: (RefusalCode::Suspended, 60_000) });
+    assert!(!copier.connected());
+    assert_eq!(first_tick(&mut copier, 6, |action| matches!(action, Action::AskHeads { .. })), 60_005);
+}
+
+#[test]
+fn a_busy_feed_does_not_hold_up_an_emergency() {
+    let (status, emergency) = (feed("H24→TW/status"), feed("H24→TW/emergency"));
+    let (mut copier, _) = connected(vec![]);
+    copier.handle(2, Input::LocalHead(status.clone(), head(5)));
+    copier.handle(3, Input::Pushed { feed: status, head: None, refused: Some((RefusalCode::Busy, 60_000)) });
+    let actions = copier.handle(4, Input::LocalHead(emergency.clone(), head(1)));
+    assert!(matches!(&actions[..], [Action::Push { feed, .. }] if *feed == emergency));
+}

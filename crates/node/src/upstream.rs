@@ -1,5 +1,7 @@
 //! The way up: a peer by configuration, the copier that runs over it, and media in both directions.
 
+mod platform;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,27 +19,43 @@ use crate::telemetry;
 use crate::tls;
 use crate::tls::TlsError;
 use httt_exchange::grpc::{GrpcError, GrpcPeer, TlsIdentity};
-use httt_exchange::rest::{HttpSend, RestPeer};
+use httt_exchange::rest::{BodyFormat, HttpSend, RestPeer};
 use httt_exchange::{Flow, Link, MAX_MEDIA_RANGE, Meter, Peer, PeerError, RunnerOptions, Settings, Topic};
+pub use platform::RestAuth;
 
 /// Largest answer taken from a platform.
 const MAX_ANSWER_BYTES: usize = httt_exchange::MAX_MESSAGE_BYTES + 64 * 1024;
+
+/// A transfer waits for a peer that is busy so often in a row; then it is tried again later.
+const MAX_BUSY_IN_A_ROW: u32 = 5;
 
 /// Section `[upstream]`: whom this node copies from and pushes to. Changing it, in mid-feed, loses and doubles nothing.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamConfig {
-    /// `grpc`: the gateway, directly, by mutual TLS. `rest`: a platform (LGSP), by OAuth2 client credentials.
+    /// `grpc`: the gateway, directly, by mutual TLS. `rest`: a platform (LGSP).
     pub kind: UpstreamKind,
     /// `https://host:port`.
     pub address: String,
     /// The name that the gateway's certificate bears.
     #[serde(default = "default_server_name")]
     pub server_name: String,
-    /// REST only: the client id the platform gave.
+    /// REST only: what the platform knows this node by.
+    #[serde(default)]
+    pub auth: RestAuth,
+    /// With `auth = "oauth2"`: the client id the platform gave.
     pub client_id: Option<String>,
-    /// REST only: the client secret, from a file or the environment.
+    /// With `auth = "oauth2"`: the client secret, from a file or the environment.
     pub client_secret: Option<Secret>,
+    /// With `auth = "headers"`: header `AppName`.
+    pub app_name: Option<String>,
+    /// With `auth = "headers"`: header `AccessKey`.
+    pub access_key: Option<String>,
+    /// With `auth = "headers"`: header `SecretKey`, from a file or the environment.
+    pub secret_key: Option<Secret>,
+    /// REST only: how messages are written in bodies.
+    #[serde(default)]
+    pub body: BodyFormat,
     /// How long a starting node waits for the peer, to take back what it said before a backup was restored, ms.
     #[serde(default = "default_start_alone_after_ms")]
     pub start_alone_after_ms: u64,
@@ -49,7 +67,7 @@ pub struct UpstreamConfig {
 pub enum UpstreamKind {
     /// gRPC over mutual TLS.
     Grpc,
-    /// REST over TLS with OAuth2.
+    /// REST over TLS.
     Rest,
 }
 
@@ -65,17 +83,25 @@ fn default_server_name() -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// A key of the section is missing.
-    #[error("[upstream] {0}")]
-    Config(&'static str),
+    #[error("[upstream] {0} is missing: kind = \"rest\" needs it with this auth")]
+    Missing(&'static str),
+    /// A key cannot be sent.
+    #[error("[upstream] {0} has characters that no HTTP header can have, or none at all")]
+    NoHeader(&'static str),
     /// gRPC.
     #[error("[upstream] {0}")]
     Grpc(#[from] GrpcError),
     /// Certificates.
     #[error("[upstream] {0}")]
     Tls(#[from] TlsError),
-    /// The secret.
-    #[error("[upstream] client_secret: {0}")]
-    Secret(String),
+    /// A secret.
+    #[error("[upstream] {key}: {cause}")]
+    Secret {
+        /// Which.
+        key: &'static str,
+        /// What is wrong with it.
+        cause: String,
+    },
 }
 
 /// A peer of the kind the configuration names.
@@ -143,14 +169,7 @@ impl Upstream {
                 let identity = tls_identity(tls)?;
                 AnyPeer::Grpc(Box::new(GrpcPeer::new(&config.address, &config.server_name, &identity)?))
             }
-            UpstreamKind::Rest => {
-                let id = config.client_id.as_deref().ok_or(UpstreamError::Config("client_id is missing"))?;
-                let secret = config.client_secret.as_ref().ok_or(UpstreamError::Config("client_secret is missing"))?;
-                let secret = secret.read().map_err(|error| UpstreamError::Secret(error.to_string()))?;
-                // A client has its own connections.
-                let send = || Ok::<_, UpstreamError>(http_send(HttpClient::new(tls::client_config(tls)?)));
-                AnyPeer::Rest(Box::new(RestPeer::new(&config.address, id, secret.expose(), send()?, send()?)))
-            }
+            UpstreamKind::Rest => AnyPeer::Rest(Box::new(platform::peer(config, tls)?)),
         };
         let start_alone_after = Duration::from_millis(config.start_alone_after_ms);
         let (media, meter) = (Arc::clone(&node.media), node.meter.clone());
@@ -200,6 +219,7 @@ impl Upstream {
     /// # Errors
     /// The peer is away or does not have it (yet), or the disk said no: try again later.
     pub async fn fetch_media(&self, digest: Digest) -> Result<(), TransferError> {
+        let mut patience = Patience::default();
         loop {
             let stat = self.media.stat(digest).await?;
             if stat.complete {
@@ -215,11 +235,13 @@ impl Upstream {
             let received = Flow::message(&answer).with_content((0, answer.data.len()));
             self.meter.count(self.peer.name(), Topic::Media, sent, received);
             if let Some(refusal) = answer.refusal {
-                return Err(TransferError::Refused(refusal.message));
+                patience.wait_or_give_up(refusal).await?;
+                continue;
             }
             if answer.data.is_empty() {
                 return Err(TransferError::NoProgress);
             }
+            patience = Patience::default();
             self.media.write_at(digest, answer.size, stat.held, answer.data).await?;
         }
     }
@@ -229,10 +251,14 @@ impl Upstream {
     /// # Errors
     /// As [`Upstream::fetch_media`].
     pub async fn send_media(&self, digest: Digest) -> Result<(), TransferError> {
-        let mut state = self.peer.stat_media(wire::StatMediaRequest { sha256: digest.0.to_vec() }).await?;
+        let stat = || self.peer.stat_media(wire::StatMediaRequest { sha256: digest.0.to_vec() });
+        let mut state = stat().await?;
+        let mut patience = Patience::default();
         loop {
             if let Some(refusal) = state.refusal {
-                return Err(TransferError::Refused(refusal.message));
+                patience.wait_or_give_up(refusal).await?;
+                state = stat().await?;
+                continue;
             }
             if state.complete {
                 return Ok(());
@@ -246,8 +272,27 @@ impl Upstream {
             if !next.complete && next.refusal.is_none() && next.held <= offset {
                 return Err(TransferError::NoProgress);
             }
+            if next.refusal.is_none() {
+                patience = Patience::default();
+            }
             state = next;
         }
+    }
+}
+
+/// How often a peer said in a row that it is busy.
+#[derive(Default)]
+struct Patience(u32);
+
+impl Patience {
+    /// Waits as long as a busy peer says; any other refusal, or the same one again and again, ends the transfer.
+    async fn wait_or_give_up(&mut self, refusal: wire::Refusal) -> Result<(), TransferError> {
+        self.0 += 1;
+        if refusal.code() != wire::RefusalCode::Busy || self.0 > MAX_BUSY_IN_A_ROW {
+            return Err(TransferError::Refused(refusal.message));
+        }
+        tokio::time::sleep(Duration::from_millis(refusal.retry_after_ms.max(1).into())).await;
+        Ok(())
     }
 }
 

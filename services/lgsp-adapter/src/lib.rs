@@ -1,33 +1,46 @@
-//! The optional way through a province's own integration platform: REST with OAuth2 southward, gRPC with mutual TLS
-//! northward.
+//! The optional way through a province's own integration platform: REST southward, gRPC with mutual TLS northward.
 //!
 //! It is a carrier: it keeps a log of its own, so that it goes on accepting while NDXP is away and drains afterwards, and
 //! passes sealed bytes through untouched in both directions. Nobody needs to trust it.
+//!
+//! | Module | Subject |
+//! |---|---|
+//! | `config` | the TOML file |
+//! | `calls` | who asked for what, kept for auditors |
+//! | `media` | files that pass through |
+//! | `openapi` | the platform described |
 
+mod calls;
 mod config;
 mod media;
+mod openapi;
 
-use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use axum::Router;
-use httt_feed::{AgencyCode, Digest};
+use axum::http::Extensions;
+use axum::routing::get;
 use httt_node::api;
 use httt_node::assembly::{Node, Trust};
 use httt_node::carrier::CarrierModels;
+use httt_node::clock;
 use httt_node::desk::{Desk, open_accounts};
-use httt_node::exchange::rest::{ClientId, OAuthClients, router};
+use httt_node::exchange::rest::{PlatformOptions, router};
 use httt_node::exchange::{LogStore, Receipts, Service};
-use httt_node::http::Readiness;
+use httt_node::http::{Peer, Readiness};
 use httt_node::models::Models;
 use httt_node::program::ServiceArgs;
 use httt_node::service::announce_ready;
 use httt_node::shutdown::Shutdown;
 use httt_node::upstream::Upstream;
 
-pub use config::{ClientConfig, Config};
+use calls::Calls;
+pub use calls::CallsConfig;
+pub use config::{ClientConfig, Config, QuotaConfig};
 use media::ThroughMedia;
 
 /// The program's name in logs and `--help`.
@@ -51,9 +64,11 @@ pub fn main(args: Args) -> ExitCode {
 /// # Errors
 /// Whatever keeps it from starting, or ends it.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
+    let clients = config::clients(&config)?;
+    config.calls.check()?;
     let node = Node::open(&config.node, Trust::Configured, concat!("lgsp-adapter ", env!("CARGO_PKG_VERSION"))).await?;
     if config.http.tls.is_none() && !config.http.listen.ip().is_loopback() {
-        anyhow::bail!("[http] tls is missing: OAuth2 secrets would travel in clear to {}", config.http.listen);
+        anyhow::bail!("[http] tls is missing: secrets would travel in clear to {}", config.http.listen);
     }
     let readiness = Readiness::new();
     node.report_to(&readiness, &shutdown);
@@ -84,28 +99,30 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
         Ok::<_, std::convert::Infallible>(())
     });
 
-    let clients = clients(&config.clients)?;
+    let (calls, recording) = Calls::open(config.node.data_dir.join("calls"), config.calls, clock::system()).await?;
+    let began = Instant::now();
+    let platform = PlatformOptions {
+        clients,
+        records: calls.sink(),
+        address_of,
+        clock: clock::system(),
+        uptime: Arc::new(move || i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX)),
+    };
     let accounts = open_accounts(&config.accounts)?;
     let desk = Desk { node: node.clone(), models, accounts, upstream: Some(link) };
-    let routes = api::routes(&desk, Router::new()).merge(router(service, Arc::new(clients)));
+    let routes = api::routes(&desk, calls::routes(calls))
+        .merge(router(service, platform))
+        .merge(Router::new().route(openapi::PATH, get(openapi::show)));
     let http = api::serve(&config.http, routes, &readiness, &shutdown).await?;
     announce_ready(NAME, &format!("platform {http}"));
     shutdown.cancelled().await;
+    // Calls end before the log does, and their records with them.
     node.close(&shutdown).await;
+    recording.close().await;
     Ok(())
 }
 
-fn clients(configured: &[ClientConfig]) -> Result<OAuthClients> {
-    let mut clients = HashMap::new();
-    for client in configured {
-        let member = AgencyCode::new(&client.member).with_context(|| format!("[[client]] {}", client.id))?;
-        let secret_sha256: Digest = client
-            .secret_sha256
-            .parse()
-            .map_err(|_| anyhow::anyhow!("[[client]] {}: secret_sha256 is not 64 hexadecimal digits", client.id))?;
-        if clients.insert(client.id.clone(), ClientId { member, secret_sha256 }).is_some() {
-            anyhow::bail!("[[client]] {} is there twice", client.id);
-        }
-    }
-    Ok(OAuthClients::new(clients))
+/// Where a request comes from; behind a proxy, the proxy.
+fn address_of(extensions: &Extensions) -> IpAddr {
+    extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address().ip())
 }

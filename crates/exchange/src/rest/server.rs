@@ -1,173 +1,170 @@
 //! The platform's side.
+//!
+//! | Module | Subject |
+//! |---|---|
+//! | `gate` | what every call passes through: credentials, quotas, records |
+//! | `credentials` | the clients and what they prove themselves by |
+//! | `token` | access tokens |
+//! | `etag` | "nothing new" as HTTP says it |
+//! | `record` | what is kept of a call |
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+mod credentials;
+mod etag;
+mod gate;
+mod record;
+mod token;
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use base64::Engine as _;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use httt_feed::{AgencyCode, Digest, Lane};
-use httt_wire::{Message, exchange as wire};
-use ring::rand::{SecureRandom as _, SystemRandom};
+use httt_feed::Lane;
+use httt_wire::exchange::{self as wire, RefusalCode};
+use httt_wire::json::Strictness;
 use serde::Deserialize;
+use tokio::time::Instant;
 
-use super::PROTOBUF;
-use crate::{MAX_MESSAGE_BYTES, Service};
+pub use credentials::{Client, ClientKey, ClientTwice, Clients};
+pub use record::{CUT, CallRecord, CallSink};
 
-/// How long an access token is good.
-const TOKEN_LIFE: Duration = Duration::from_secs(3_600);
-/// Tokens alive at once; the oldest goes first.
-const MAX_TOKENS: usize = 10_000;
-/// Largest token request.
-const MAX_FORM_BYTES: usize = 4 * 1024;
+use super::BodyFormat;
+use super::answer::{Answer, refusal};
+use crate::quota::{CallQuotas, CallRates, Class};
+use crate::{MAX_CALL_BYTES, MAX_WAIT_MS, Service, refusal_from_wire};
 
-/// An OAuth2 client: who it is and the SHA-256 of its secret. Secrets are random and long, so a plain hash keeps them.
-#[derive(Debug, Clone)]
-pub struct ClientId {
-    /// The member it speaks for.
-    pub member: AgencyCode,
-    /// SHA-256 of its secret.
-    pub secret_sha256: Digest,
+const TOKEN: &str = "/oauth2/token";
+const HEADS: &str = "/exchange/v1/heads";
+const FEED: &str = "/exchange/v1/feeds/{origin}/{audience}/{lane}";
+const MEDIA: &str = "/exchange/v1/media/{sha256}";
+const MEDIA_STATE: &str = "/exchange/v1/media/{sha256}/state";
+const WITNESS: &str = "/exchange/v1/witness";
+
+/// Every route of [`router`], by method and path, for whoever describes them.
+pub const ROUTES: [(&str, &str); 8] = [
+    ("post", TOKEN),
+    ("get", HEADS),
+    ("get", FEED),
+    ("post", FEED),
+    ("get", MEDIA),
+    ("patch", MEDIA),
+    ("get", MEDIA_STATE),
+    ("post", WITNESS),
+];
+
+/// What [`router`] needs besides the service.
+pub struct PlatformOptions {
+    /// Who may call.
+    pub clients: Clients,
+    /// Where the record of each call goes.
+    pub records: CallSink,
+    /// Where a request comes from, by what the server put into its extensions.
+    pub address_of: fn(&Extensions) -> IpAddr,
+    /// The time for records, Unix ms.
+    pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    /// The time for quotas and tokens, which must not depend on a clock that can be set: ms since any moment.
+    pub uptime: Arc<dyn Fn() -> i64 + Send + Sync>,
 }
 
-/// The clients, and the tokens they got. Tokens live in memory: after a restart a client asks for another.
-pub struct OAuthClients {
-    clients: HashMap<String, ClientId>,
-    tokens: Mutex<HashMap<Digest, (AgencyCode, Instant)>>,
-}
-
-impl OAuthClients {
-    /// Clients by `client_id`.
-    pub fn new(clients: HashMap<String, ClientId>) -> Self {
-        Self { clients, tokens: Mutex::default() }
-    }
-
-    fn issue(&self, id: &str, secret: &str) -> Option<String> {
-        let client = self.clients.get(id)?;
-        let given = Digest::of(secret.as_bytes());
-        // Over hashes of random secrets, comparing byte by byte tells a guesser nothing.
-        if given != client.secret_sha256 {
-            return None;
-        }
-        let mut random = [0; 32];
-        SystemRandom::new().fill(&mut random).ok()?;
-        let token = BASE64_URL_SAFE_NO_PAD.encode(random);
-        let mut tokens = self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let now = Instant::now();
-        tokens.retain(|_, (_, until)| *until > now);
-        if tokens.len() >= MAX_TOKENS
-            && let Some(oldest) = tokens.iter().min_by_key(|(_, (_, until))| *until).map(|(digest, _)| *digest)
-        {
-            tokens.remove(&oldest);
-        }
-        tokens.insert(Digest::of(token.as_bytes()), (client.member.clone(), now + TOKEN_LIFE));
-        Some(token)
-    }
-
-    fn member(&self, token: &str) -> Option<AgencyCode> {
-        let tokens = self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let (member, until) = tokens.get(&Digest::of(token.as_bytes()))?;
-        (*until > Instant::now()).then(|| member.clone())
-    }
-}
-
-#[derive(Clone)]
 struct Platform {
     service: Arc<Service>,
-    clients: Arc<OAuthClients>,
+    options: PlatformOptions,
+    quotas: Mutex<CallQuotas<String>>,
+}
+
+impl Platform {
+    fn now_ms(&self) -> i64 {
+        (self.options.uptime)()
+    }
+
+    fn quotas(&self) -> MutexGuard<'_, CallQuotas<String>> {
+        self.quotas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the caller may make this call; otherwise the milliseconds to wait. Who asks for a token is nobody yet.
+    fn take(&self, call: &CallRecord, class: Class, bytes: u64) -> Result<(), u32> {
+        if call.client.is_empty() { Ok(()) } else { self.quotas().take(&call.client, class, bytes, self.now_ms()) }
+    }
+
+    fn charge(&self, call: &CallRecord, class: Class, bytes: u64) {
+        if !call.client.is_empty() {
+            self.quotas().charge(&call.client, class, bytes, self.now_ms());
+        }
+    }
 }
 
 /// The platform's routes over `service`.
-pub fn router(service: Arc<Service>, clients: Arc<OAuthClients>) -> Router {
+pub fn router(service: Arc<Service>, options: PlatformOptions) -> Router {
+    let mut quotas = CallQuotas::new(CallRates::UNLIMITED);
+    options.clients.all().for_each(|client| quotas.set_rates(&client.key.name(), client.rates));
+    let platform = Arc::new(Platform { service, options, quotas: Mutex::new(quotas) });
     Router::new()
-        .route("/oauth2/token", post(token).layer(DefaultBodyLimit::max(MAX_FORM_BYTES)))
-        .route("/exchange/v1/heads", get(heads))
-        .route("/exchange/v1/feeds/{origin}/{audience}/{lane}", get(read).post(push))
-        .route("/exchange/v1/media/{sha256}", get(read_media).patch(write_media))
-        .route("/exchange/v1/media/{sha256}/state", get(stat_media))
-        .route("/exchange/v1/witness", post(witness))
-        .layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES))
-        .with_state(Platform { service, clients })
+        .route(TOKEN, post(token::issue))
+        .route(HEADS, get(heads))
+        .route(FEED, get(read).post(push))
+        .route(MEDIA, get(read_media).patch(write_media))
+        .route(MEDIA_STATE, get(stat_media))
+        .route(WITNESS, post(witness))
+        .route_layer(from_fn_with_state(Arc::clone(&platform), gate::gate))
+        // The gate reads bodies, with a limit and an answer of its own.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(platform)
 }
 
-struct Caller(AgencyCode);
+type Here = State<Arc<Platform>>;
+type Caller = Extension<Arc<Client>>;
+type Asked<T> = Result<Query<T>, QueryRejection>;
+type FeedPath = Path<(String, String, String)>;
 
-impl FromRequestParts<Platform> for Caller {
-    type Rejection = Response;
+/// Tells the gate which refusal an answer bears.
+#[derive(Clone, Copy)]
+struct RefusedWith(RefusalCode);
 
-    async fn from_request_parts(parts: &mut Parts, platform: &Platform) -> Result<Self, Response> {
-        let bearer =
-            parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-        bearer.and_then(|token| platform.clients.member(token)).map(Self).ok_or_else(|| {
-            let challenge = [(header::WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#)];
-            (StatusCode::UNAUTHORIZED, challenge, "no valid access token").into_response()
-        })
-    }
-}
-
-fn protobuf(message: &impl Message) -> Response {
-    ([(header::CONTENT_TYPE, PROTOBUF)], message.encode_to_vec()).into_response()
-}
-
-/// A request that makes no sense, and what is wrong with it.
-struct BadRequest(&'static str);
-
-impl IntoResponse for BadRequest {
-    fn into_response(self) -> Response {
-        (StatusCode::BAD_REQUEST, self.0).into_response()
-    }
-}
-
-async fn token(State(platform): State<Platform>, headers: HeaderMap, body: String) -> Response {
-    let form: HashMap<String, String> = parse_form(&body);
-    let basic = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Basic "))
-        .and_then(|value| String::from_utf8(BASE64_STANDARD.decode(value).ok()?).ok())
-        .and_then(|pair| pair.split_once(':').map(|(id, secret)| (id.to_owned(), secret.to_owned())));
-    let field = |name: &str| form.get(name).cloned();
-    let oauth_error =
-        |status: StatusCode, code: &str| (status, axum::Json(serde_json::json!({ "error": code }))).into_response();
-    if field("grant_type").as_deref() != Some("client_credentials") {
-        return oauth_error(StatusCode::BAD_REQUEST, "unsupported_grant_type");
-    }
-    let credentials = basic.or_else(|| Some((field("client_id")?, field("client_secret")?)));
-    match credentials.and_then(|(id, secret)| platform.clients.issue(&id, &secret)) {
-        Some(token) => axum::Json(serde_json::json!({
-            "access_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFE.as_secs(),
-        }))
-        .into_response(),
-        None => oauth_error(StatusCode::UNAUTHORIZED, "invalid_client"),
-    }
-}
-
-/// `a=b&c=d` with percent-encoding; what does not decode is left out.
-fn parse_form(body: &str) -> HashMap<String, String> {
-    let decode = |text: &str| {
-        let text = text.replace('+', " ");
-        let mut out = Vec::with_capacity(text.len());
-        let mut bytes = text.bytes();
-        while let Some(byte) = bytes.next() {
-            if byte == b'%' {
-                let pair = [bytes.next()?, bytes.next()?];
-                out.extend(hex::decode(pair).ok()?);
-            } else {
-                out.push(byte);
-            }
+/// A message as the answer to a call: body, status, and when to come back.
+fn respond<T: Answer>(format: BodyFormat, message: &T) -> Response {
+    let body = match format.encode(message, Strictness::Whole) {
+        Ok(body) => body,
+        Err(error) => {
+            tracing::error!(%error, "an answer cannot be written");
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         }
-        String::from_utf8(out).ok()
     };
-    body.split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .filter_map(|(k, v)| Some((decode(k)?, decode(v)?)))
-        .collect()
+    let mut response = (message.status(), [(header::CONTENT_TYPE, format.content_type())], body).into_response();
+    if let Some(refusal) = message.refusal() {
+        response.extensions_mut().insert(RefusedWith(refusal_from_wire(refusal)));
+        let waits = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&message.status());
+        if waits {
+            let seconds = refusal.retry_after_ms.div_ceil(1_000).max(1);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+    }
+    response
+}
+
+/// The answer to a request that makes no sense.
+fn malformed<T: Answer>(format: BodyFormat, what: impl Into<String>) -> Response {
+    respond(format, &T::refused(refusal(RefusalCode::Malformed, what, 0)))
+}
+
+/// The message that a body is, by its content type.
+fn decode<T: Answer + Sized, M>(headers: &HeaderMap, body: &[u8]) -> Result<M, Box<Response>>
+where
+    M: httt_wire::Message + httt_wire::Name + Default,
+{
+    let answered = BodyFormat::for_answer(headers);
+    let Some(format) = BodyFormat::of(headers) else {
+        let kinds = [BodyFormat::Protobuf, BodyFormat::Json].map(BodyFormat::content_type).join(", ");
+        let mut response = malformed::<T>(answered, format!("content-type: one of {kinds}"));
+        *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return Err(Box::new(response));
+    };
+    format.decode(body, Strictness::Whole).map_err(|error| Box::new(malformed::<T>(answered, error)))
 }
 
 #[derive(Deserialize)]
@@ -180,69 +177,151 @@ struct HeadsQuery {
     wait_ms: u32,
 }
 
-async fn heads(State(platform): State<Platform>, Caller(caller): Caller, Query(query): Query<HeadsQuery>) -> Response {
-    let Ok(log_id) = hex::decode(&query.log_id) else { return BadRequest("log_id is not hexadecimal").into_response() };
-    let request = wire::HeadsRequest { log_id, after: query.after, wait_ms: query.wait_ms };
-    protobuf(&platform.service.heads(&caller, request).await)
+async fn heads(
+    State(platform): Here,
+    Extension(client): Caller,
+    headers: HeaderMap,
+    query: Asked<HeadsQuery>,
+) -> Response {
+    type T = wire::HeadsResponse;
+    let format = BodyFormat::for_answer(&headers);
+    let query = match query {
+        Ok(Query(query)) => query,
+        Err(error) => return malformed::<T>(format, error.body_text()),
+    };
+    let Ok(log_id) = hex::decode(&query.log_id) else {
+        return malformed::<T>(format, "log_id is not hexadecimal");
+    };
+    // Who names no position in the address asks for all heads, and may name one by the ETag of the answer before.
+    let known = etag::heads_known(&headers);
+    let asked = (!log_id.is_empty()).then_some((log_id, query.after));
+    let (log_id, after) = asked.clone().or_else(|| known.clone()).unwrap_or_default();
+    let since = (log_id.clone(), after);
+    let request = wire::HeadsRequest { log_id, after, wait_ms: query.wait_ms };
+    let mut answer = platform.service.heads(&client.member, request).await;
+    let nothing_new = T { log_id: since.0.clone(), position: answer.position, ..T::default() } == answer;
+    if nothing_new && known.as_ref() == Some(&since) {
+        return etag::not_modified(&headers);
+    }
+    if asked.is_none() && known.is_some() {
+        // The address stands for all heads, not for those that changed.
+        answer = platform.service.heads(&client.member, wire::HeadsRequest::default()).await;
+    }
+    etag::tagged(etag::of_heads(&answer), respond(format, &answer))
 }
 
-type FeedPath = Path<(String, String, String)>;
+fn audience_of_path(audience: &str) -> &str {
+    if audience == super::ALL_IN_PATH { "*" } else { audience }
+}
 
-fn feed_id(Path((origin, audience, lane)): FeedPath) -> Result<wire::FeedId, BadRequest> {
-    let audience = if audience == "all" { "*".to_owned() } else { audience };
-    let lane = Lane::ALL.into_iter().find(|known| known.as_str() == lane);
-    let lane = lane.ok_or(BadRequest("unknown lane"))?.to_wire();
-    Ok(wire::FeedId { origin, audience, lane })
+fn feed_id(Path((origin, audience, lane)): FeedPath) -> Option<wire::FeedId> {
+    let lane = Lane::ALL.into_iter().find(|known| known.as_str() == lane)?.to_wire();
+    Some(wire::FeedId { origin, audience: audience_of_path(&audience).to_owned(), lane })
 }
 
 #[derive(Deserialize)]
 struct ReadQuery {
+    #[serde(default)]
     after: u64,
+    #[serde(default = "most_bytes")]
     max_bytes: u32,
+    #[serde(default)]
+    wait_ms: u32,
     #[serde(default)]
     accept_zstd: bool,
     #[serde(default)]
     from_restated: bool,
 }
 
+fn most_bytes() -> u32 {
+    MAX_CALL_BYTES as u32
+}
+
 async fn read(
-    State(platform): State<Platform>,
-    Caller(caller): Caller,
+    State(platform): Here,
+    Extension(client): Caller,
+    headers: HeaderMap,
     path: FeedPath,
-    Query(query): Query<ReadQuery>,
+    query: Asked<ReadQuery>,
 ) -> Response {
-    match feed_id(path) {
-        Ok(feed) => {
-            let ReadQuery { after, max_bytes, accept_zstd, from_restated } = query;
-            let request = wire::ReadRequest { feed: Some(feed), after, max_bytes, accept_zstd, from_restated };
-            protobuf(&platform.service.read(&caller, &request).await)
+    type T = wire::ReadResponse;
+    let format = BodyFormat::for_answer(&headers);
+    let Some(feed) = feed_id(path) else { return malformed::<T>(format, "unknown lane") };
+    let query = match query {
+        Ok(Query(query)) => query,
+        Err(error) => return malformed::<T>(format, error.body_text()),
+    };
+    let request = wire::ReadRequest {
+        feed: Some(feed),
+        after: query.after,
+        max_bytes: query.max_bytes,
+        accept_zstd: query.accept_zstd,
+        from_restated: query.from_restated,
+    };
+    let answer = waited_read(&platform.service, &client, &request, query.wait_ms).await;
+    let response = respond(format, &answer);
+    if answer.refusal.is_some() { response } else { etag::conditional(&headers, &answer, response) }
+}
+
+/// Reads; where there is nothing, waits for news first.
+async fn waited_read(
+    service: &Service,
+    client: &Client,
+    request: &wire::ReadRequest,
+    wait_ms: u32,
+) -> wire::ReadResponse {
+    let deadline = Instant::now() + std::time::Duration::from_millis(wait_ms.min(MAX_WAIT_MS).into());
+    let mut since = wire::HeadsResponse::default();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let wait_ms = if since.log_id.is_empty() { 0 } else { left.as_millis() as u32 };
+        // The position is taken before the feed is read: what comes in between ends the next wait at once.
+        let heads = wire::HeadsRequest { log_id: since.log_id, after: since.position, wait_ms };
+        let news = if left.is_zero() { None } else { Some(service.heads(&client.member, heads).await) };
+        let answer = service.read(&client.member, request).await;
+        let something = !answer.entries.is_empty() || !answer.packed.is_empty() || answer.refusal.is_some();
+        match news {
+            Some(news) if !something => since = news,
+            _ => return answer,
         }
-        Err(wrong) => wrong.into_response(),
     }
 }
 
-async fn push(State(platform): State<Platform>, Caller(caller): Caller, path: FeedPath, body: Bytes) -> Response {
-    let feed = match feed_id(path) {
-        Ok(feed) => feed,
-        Err(wrong) => return wrong.into_response(),
+async fn push(
+    State(platform): Here,
+    Extension(client): Caller,
+    headers: HeaderMap,
+    path: FeedPath,
+    body: Bytes,
+) -> Response {
+    type T = wire::PushResponse;
+    let format = BodyFormat::for_answer(&headers);
+    let Some(feed) = feed_id(path) else { return malformed::<T>(format, "unknown lane") };
+    let mut request: wire::PushRequest = match decode::<T, _>(&headers, &body) {
+        Ok(request) => request,
+        Err(response) => return *response,
     };
-    let Ok(request) = wire::PushRequest::decode(body) else {
-        return BadRequest("the body is no PushRequest").into_response();
-    };
-    if request.feed.as_ref() != Some(&feed) {
-        return BadRequest("the body names another feed than the address").into_response();
+    if *request.feed.get_or_insert_with(|| feed.clone()) != feed {
+        return malformed::<T>(format, "the body names another feed than the address");
     }
-    protobuf(&platform.service.push(&caller, request).await)
+    respond(format, &platform.service.push(&client.member, request).await)
 }
 
-fn media_path(text: &str) -> Result<Vec<u8>, BadRequest> {
-    hex::decode(text).map_err(|_| BadRequest("a media address is a SHA-256 in hexadecimal"))
-}
+const NO_SHA256: &str = "a media address is a SHA-256 in hexadecimal";
 
-async fn stat_media(State(platform): State<Platform>, Caller(caller): Caller, Path(sha256): Path<String>) -> Response {
-    match media_path(&sha256) {
-        Ok(sha256) => protobuf(&platform.service.stat_media(&caller, wire::StatMediaRequest { sha256 }).await),
-        Err(wrong) => wrong.into_response(),
+async fn stat_media(
+    State(platform): Here,
+    Extension(client): Caller,
+    headers: HeaderMap,
+    Path(sha256): Path<String>,
+) -> Response {
+    let format = BodyFormat::for_answer(&headers);
+    match hex::decode(&sha256) {
+        Ok(sha256) => {
+            let request = wire::StatMediaRequest { sha256 };
+            respond(format, &platform.service.stat_media(&client.member, request).await)
+        }
+        Err(_) => malformed::<wire::StatMediaResponse>(format, NO_SHA256),
     }
 }
 
@@ -250,71 +329,52 @@ async fn stat_media(State(platform): State<Platform>, Caller(caller): Caller, Pa
 struct RangeQuery {
     #[serde(default)]
     offset: u64,
-    #[serde(default)]
+    #[serde(default = "most_bytes")]
     max_bytes: u32,
     #[serde(default)]
     size: u64,
 }
 
 async fn read_media(
-    State(platform): State<Platform>,
-    Caller(caller): Caller,
+    State(platform): Here,
+    Extension(client): Caller,
+    headers: HeaderMap,
     Path(sha256): Path<String>,
-    Query(range): Query<RangeQuery>,
+    query: Asked<RangeQuery>,
 ) -> Response {
-    match media_path(&sha256) {
-        Ok(sha256) => {
-            let request = wire::ReadMediaRequest { sha256, offset: range.offset, max_bytes: range.max_bytes };
-            protobuf(&platform.service.read_media(&caller, request).await)
-        }
-        Err(wrong) => wrong.into_response(),
-    }
+    type T = wire::ReadMediaResponse;
+    let format = BodyFormat::for_answer(&headers);
+    let range = match query {
+        Ok(Query(range)) => range,
+        Err(error) => return malformed::<T>(format, error.body_text()),
+    };
+    let Ok(sha256) = hex::decode(&sha256) else { return malformed::<T>(format, NO_SHA256) };
+    let request = wire::ReadMediaRequest { sha256, offset: range.offset, max_bytes: range.max_bytes };
+    respond(format, &platform.service.read_media(&client.member, request).await)
 }
 
 async fn write_media(
-    State(platform): State<Platform>,
-    Caller(caller): Caller,
+    State(platform): Here,
+    Extension(client): Caller,
+    headers: HeaderMap,
     Path(sha256): Path<String>,
-    Query(range): Query<RangeQuery>,
+    query: Asked<RangeQuery>,
     data: Bytes,
 ) -> Response {
-    match media_path(&sha256) {
-        Ok(sha256) => {
-            let request = wire::WriteMediaRequest { sha256, size: range.size, offset: range.offset, data };
-            protobuf(&platform.service.write_media(&caller, request).await)
-        }
-        Err(wrong) => wrong.into_response(),
-    }
+    type T = wire::StatMediaResponse;
+    let format = BodyFormat::for_answer(&headers);
+    let range = match query {
+        Ok(Query(range)) => range,
+        Err(error) => return malformed::<T>(format, error.body_text()),
+    };
+    let Ok(sha256) = hex::decode(&sha256) else { return malformed::<T>(format, NO_SHA256) };
+    let request = wire::WriteMediaRequest { sha256, size: range.size, offset: range.offset, data };
+    respond(format, &platform.service.write_media(&client.member, request).await)
 }
 
-async fn witness(State(platform): State<Platform>, Caller(_): Caller, body: Bytes) -> Response {
-    match wire::WitnessRequest::decode(body) {
-        Ok(request) => protobuf(&platform.service.witness(request).await),
-        Err(_) => BadRequest("the body is no WitnessRequest").into_response(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn forms_decode_and_bad_escapes_are_left_out() {
-        let form = parse_form("grant_type=client_credentials&client_secret=a%2Bb+c&bad=%2&worse=%zz&x");
-        assert_eq!(form["grant_type"], "client_credentials");
-        assert_eq!(form["client_secret"], "a+b c");
-        assert_eq!(form.len(), 2);
-    }
-
-    #[test]
-    fn tokens_belong_to_their_client_only() {
-        let member = AgencyCode::new("H55").expect("code");
-        let client = ClientId { member: member.clone(), secret_sha256: Digest::of(b"secret") };
-        let clients = OAuthClients::new(HashMap::from([("h55".to_owned(), client)]));
-        assert!(clients.issue("h55", "wrong").is_none());
-        assert!(clients.issue("nobody", "secret").is_none());
-        let token = clients.issue("h55", "secret").expect("token");
-        assert_eq!(clients.member(&token), Some(member));
-        assert_eq!(clients.member("guess"), None);
+async fn witness(State(platform): Here, headers: HeaderMap, body: Bytes) -> Response {
+    match decode::<wire::WitnessResponse, _>(&headers, &body) {
+        Ok(request) => respond(BodyFormat::for_answer(&headers), &platform.service.witness(request).await),
+        Err(response) => *response,
     }
 }
