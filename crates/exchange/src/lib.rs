@@ -1,9 +1,10 @@
 //! The exchange: *"I have this feed up to N, give me what follows."*
 //!
-//! Three pure parts hold every rule of the protocol and do no I/O, so that a seeded simulator can drive them:
+//! Four pure parts hold every rule of the protocol and do no I/O, so that a seeded simulator can drive them:
 //! - [`Copier`], the member's side: from heads, entries and ticks to asks, pushes and stores;
 //! - [`admit`], what either side does with entries that arrive: verify, chain, take the good prefix;
-//! - [`judge`], a witness's rule: a log that was cosigned may only grow.
+//! - [`judge`], a witness's rule: a log that was cosigned may only grow;
+//! - [`quota`], how much a caller may ask for.
 //!
 //! Around them thin drivers: [`grpc`] (mutual TLS), [`rest`] (what a province's platform speaks) and [`memory`] (tests).
 //! [`Service`] is the serving side over a log; [`run`] drives a [`Copier`] over a log and a [`Peer`].
@@ -18,6 +19,7 @@ mod evidence;
 pub mod grpc;
 pub mod memory;
 mod peer;
+pub mod quota;
 mod refusal;
 pub mod rest;
 mod runner;
