@@ -14,11 +14,14 @@
 
 mod admit;
 mod copier;
+mod deliveries;
 mod directory;
 mod evidence;
 pub mod grpc;
+mod limits;
 pub mod memory;
 mod peer;
+mod polls;
 pub mod quota;
 mod refusal;
 pub mod rest;
@@ -32,7 +35,9 @@ pub use futures_util::future::BoxFuture;
 
 pub use admit::{Admission, admit};
 pub use copier::{Action, Alarm, Copier, Input, Settings};
+pub use deliveries::{Deliveries, ReaderState};
 pub use directory::{SharedDirectory, StoppedFeeds};
+pub use limits::{Held, Limiter, Limits, Use};
 pub use peer::{Media, MediaError, MediaStat, Peer, PeerError};
 pub use refusal::{busy, refusal_from_wire, refusal_to_wire};
 pub use runner::{Link, LinkState, PushesFor, RunnerOptions, SpanOf, run};
