@@ -4,16 +4,21 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::middleware::map_response;
+use axum::response::Response as HttpResponse;
+use http_body_util::BodyExt as _;
 use httt_feed::{AgencyCode, Lane};
 use httt_wire::exchange::exchange_client::ExchangeClient;
 use httt_wire::exchange::exchange_server::{Exchange, ExchangeServer};
 use httt_wire::exchange::{self as wire};
 use tokio::net::TcpListener;
+use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
-use crate::{MAX_MESSAGE_BYTES, MAX_WAIT_MS, Peer, PeerError, Service};
+use crate::{Held, MAX_MESSAGE_BYTES, MAX_WAIT_MS, Peer, PeerError, Service};
 
 /// How long a call other than a long-poll may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -69,12 +74,13 @@ pub async fn serve(
     let server = ExchangeServer::new(GrpcService { service, identify })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let routes = Routes::new(server).into_axum_router().layer(map_response(hold_until_sent));
     Server::builder()
         .tls_config(config)?
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .max_concurrent_streams(MAX_STREAMS)
-        .add_service(server)
+        .add_routes(routes.into())
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop)
         .await?;
     Ok(())
@@ -94,6 +100,29 @@ impl GrpcService {
     }
 }
 
+/// An answer with what is to be kept until it has been sent.
+fn holding<T>(answer: T, held: Option<Held>) -> Response<T> {
+    let mut response = Response::new(answer);
+    if let Some(held) = held {
+        response.extensions_mut().insert(Arc::new(held));
+    }
+    response
+}
+
+/// Hands over to the body what is to be kept until the body has been sent: HTTP/2 asks it for the end of the answer only
+/// when the reader has taken nearly all of the rest.
+async fn hold_until_sent(mut response: HttpResponse) -> HttpResponse {
+    match response.extensions_mut().remove::<Arc<Held>>() {
+        Some(held) => response.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                let _ = &held;
+                frame
+            }))
+        }),
+        None => response,
+    }
+}
+
 #[tonic::async_trait]
 impl Exchange for GrpcService {
     async fn heads(&self, request: Request<wire::HeadsRequest>) -> Result<Response<wire::HeadsResponse>, Status> {
@@ -103,7 +132,8 @@ impl Exchange for GrpcService {
 
     async fn read(&self, request: Request<wire::ReadRequest>) -> Result<Response<wire::ReadResponse>, Status> {
         let caller = self.caller(&request)?;
-        Ok(Response::new(self.service.read(&caller, request.get_ref()).await))
+        let (answer, held) = self.service.read_held(&caller, request.get_ref()).await;
+        Ok(holding(answer, held))
     }
 
     async fn push(&self, request: Request<wire::PushRequest>) -> Result<Response<wire::PushResponse>, Status> {
@@ -124,7 +154,8 @@ impl Exchange for GrpcService {
         request: Request<wire::ReadMediaRequest>,
     ) -> Result<Response<wire::ReadMediaResponse>, Status> {
         let caller = self.caller(&request)?;
-        Ok(Response::new(self.service.read_media(&caller, request.into_inner()).await))
+        let (answer, held) = self.service.read_media_held(&caller, request.into_inner()).await;
+        Ok(holding(answer, held))
     }
 
     async fn write_media(

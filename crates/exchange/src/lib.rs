@@ -14,13 +14,16 @@
 
 mod admit;
 mod copier;
+mod deliveries;
 mod directory;
 mod evidence;
 pub mod grpc;
+mod limits;
 pub mod memory;
 mod meter;
 mod pack;
 mod peer;
+mod polls;
 pub mod quota;
 mod refusal;
 pub mod rest;
@@ -34,7 +37,9 @@ pub use futures_util::future::BoxFuture;
 
 pub use admit::{Admission, admit};
 pub use copier::{Action, Alarm, Copier, Input, Settings};
+pub use deliveries::{Deliveries, ReaderState};
 pub use directory::{SharedDirectory, StoppedFeeds};
+pub use limits::{Held, Limiter, Limits, Use};
 pub use meter::{Flow, Meter, Passed, Topic};
 pub use pack::{MAX_UNPACKED_BYTES, OnTheWire, pack, unpack};
 pub use peer::{Media, MediaError, MediaStat, Peer, PeerError};

@@ -162,7 +162,7 @@ impl<'a, P: Peer> Session<'a, P> {
     fn tell_local_heads(&mut self, length: u64) {
         let since = self.heads_known;
         self.heads_known = length;
-        for head in self.log.heads().into_iter().filter(|head| head.position >= since) {
+        for head in self.log.heads_since(since) {
             if head.feed.lane == Lane::Directory {
                 self.tell_directory();
             }

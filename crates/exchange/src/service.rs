@@ -5,19 +5,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use httt_feed::{AgencyCode, Digest, Directory, FeedId, Head, Refusal, VerifiedBatch};
-use httt_log::{FeedHead, NewEvent};
-use httt_wire::exchange as wire;
+use httt_log::{Clock, FeedHead, NewEvent, SystemClock};
+use httt_wire::{Message as _, exchange as wire};
 use tokio::sync::{RwLock, watch};
 
 use crate::admit::Admission;
 use crate::evidence::Evidence;
+use crate::limits::{Held, Limiter, Limits};
 use crate::meter::{Flow, Meter, Topic};
 use crate::pack::{OnTheWire, pack, unpack};
+use crate::polls::News;
+use crate::quota::Class;
 use crate::refusal::{away, not_found, refusal_to_wire, unavailable};
 use crate::wants::Wants;
 use crate::{
-    MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_HEADS, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media, MediaError, Receipts,
-    SharedDirectory, StoppedFeeds, Store, StoreError, Witnessing, admit,
+    Deliveries, MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_HEADS, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media, MediaError,
+    Receipts, SharedDirectory, StoppedFeeds, Store, StoreError, Witnessing, admit,
 };
 
 /// Batches of a push that are verified where they arrive; more go to a thread of their own.
@@ -35,7 +38,11 @@ pub struct Service {
     closing: watch::Receiver<bool>,
     witness: Option<Arc<Witnessing>>,
     meter: Meter,
+    limiter: Limiter,
+    news: Arc<News>,
     wants: Wants,
+    deliveries: Deliveries,
+    clock: Arc<dyn Clock>,
     /// Held for reading from looking at the directory until the store has taken what was judged by it; for writing
     /// while keys and rights change. So what a revocation says was accepted before is all that was.
     gate: RwLock<()>,
@@ -51,8 +58,56 @@ impl Service {
         stopped: StoppedFeeds,
         closing: watch::Receiver<bool>,
     ) -> Self {
-        let (meter, wants, gate) = (Meter::default(), Wants::default(), RwLock::new(()));
-        Self { store, directory, media, receipts, stopped, closing, witness: None, meter, wants, gate }
+        let limiter = Limiter::new(Limits::default());
+        let news = Arc::new(News::new(Arc::clone(&store), directory.clone(), limiter.limits().long_polls));
+        Self {
+            store,
+            directory,
+            media,
+            receipts,
+            stopped,
+            closing,
+            witness: None,
+            meter: Meter::default(),
+            limiter,
+            news,
+            wants: Wants::default(),
+            deliveries: Deliveries::default(),
+            clock: Arc::new(SystemClock),
+            gate: RwLock::new(()),
+        }
+    }
+
+    /// Lets members ask for so much.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.news = Arc::new(News::new(Arc::clone(&self.store), self.directory.clone(), limits.long_polls));
+        self.limiter = Limiter::new(limits);
+        self
+    }
+
+    /// Notes there how far readers have read.
+    #[must_use]
+    pub fn with_deliveries(mut self, deliveries: Deliveries) -> Self {
+        self.deliveries = deliveries;
+        self
+    }
+
+    /// Tells the time by `clock`.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Who is let in, and what is under way.
+    pub fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+
+    /// Long-polls under way.
+    pub fn long_polls(&self) -> usize {
+        self.news.count()
     }
 
     /// Shares the witness with the rest of the node.
@@ -96,34 +151,45 @@ impl Service {
 
     /// Heads that changed at or after `request.after` and that `caller` may read; waits for one if asked to.
     pub async fn heads(&self, caller: &AgencyCode, request: wire::HeadsRequest) -> wire::HeadsResponse {
-        let (mut length, mut wanted) = (self.store.watch(), self.wants.watch());
-        let log_id = self.store.id();
+        let (length, log_id) = (self.store.watch(), self.store.id());
+        let refused =
+            |refusal| wire::HeadsResponse { log_id: log_id.clone(), refusal: Some(refusal), ..Default::default() };
+        if let Err(refusal) = self.member(caller) {
+            return refused(refusal);
+        }
+        let mut held = match self.limiter.enter(caller, Class::Heads, 0, 0) {
+            Ok(held) => Some(held),
+            Err(refusal) => return refused(refusal),
+        };
+        self.deliveries.seen(caller, self.clock.now_ms());
         let after = if request.log_id == log_id && request.after <= *length.borrow() { request.after } else { 0 };
         let wait = Duration::from_millis(request.wait_ms.min(MAX_WAIT_MS).into());
-        let deadline = (!wait.is_zero()).then(|| tokio::time::Instant::now() + wait);
+        let deadline = tokio::time::Instant::now() + wait;
+        // Begun before the heads are read: what comes in between wakes it.
+        let poll = (!wait.is_zero()).then(|| self.news.poll(caller));
         let mut closing = self.closing.clone();
         loop {
             // Taken before the heads are read: what comes in between is told again, never missed.
-            let position = *length.borrow_and_update();
-            wanted.borrow_and_update();
+            let position = *length.borrow();
             let directory = self.directory.get();
             if let Err(refusal) = directory.admits(caller) {
-                let refusal = Some(refusal_to_wire(&refusal));
-                return wire::HeadsResponse { log_id, refusal, ..Default::default() };
+                return refused(refusal_to_wire(&refusal));
             }
             let answer = self.news(caller, &directory, after, position);
-            let more = answer.heads.is_empty()
+            if let Some(mut held) = held.take() {
+                held.answered(answer.encoded_len());
+            }
+            let wait_on = answer.heads.is_empty()
                 && answer.wants.is_empty()
-                && match deadline {
+                && match &poll {
                     None => false,
-                    Some(deadline) => tokio::select! {
-                        changed = length.changed() => changed.is_ok(),
-                        changed = wanted.changed() => changed.is_ok(),
+                    Some(poll) => tokio::select! {
+                        goes_on = poll.woken() => goes_on,
                         () = tokio::time::sleep_until(deadline) => false,
                         _ = closing.wait_for(|closing| *closing) => false,
                     },
                 };
-            if !more {
+            if !wait_on {
                 return wire::HeadsResponse { log_id, ..answer };
             }
         }
@@ -148,7 +214,17 @@ impl Service {
 
     /// Entries of one feed after a sequence.
     pub async fn read(&self, caller: &AgencyCode, request: &wire::ReadRequest) -> wire::ReadResponse {
-        let refused = |refusal| wire::ReadResponse { refusal: Some(refusal), ..Default::default() };
+        self.read_held(caller, request).await.0
+    }
+
+    /// The same, and what is to be kept until the answer has been sent: a reader that takes its answers slowly is not
+    /// given more of them than its limits allow.
+    pub async fn read_held(
+        &self,
+        caller: &AgencyCode,
+        request: &wire::ReadRequest,
+    ) -> (wire::ReadResponse, Option<Held>) {
+        let refused = |refusal| (wire::ReadResponse { refusal: Some(refusal), ..Default::default() }, None);
         let feed = match feed_of(request.feed.as_ref()) {
             Ok(feed) => feed,
             Err(refusal) => return refused(refusal_to_wire(&refusal)),
@@ -157,10 +233,33 @@ impl Service {
             return refused(refusal_to_wire(&refusal));
         }
         let most = (request.max_bytes as usize).clamp(1, MAX_CALL_BYTES);
-        let head = self.store.head(&feed).map_or(0, |head| head.sequence);
-        let after = self.begin(&feed, request).await;
-        match self.store.read(&feed, after, most).await {
+        let mut held = match self.limiter.enter(caller, Class::of_lane(Some(feed.lane)), 0, most) {
+            Ok(held) => held,
+            Err(refusal) => return refused(refusal),
+        };
+        let answer = self.read_feed(caller, request, &feed, most).await;
+        held.answered(answer.encoded_len());
+        (answer, Some(held))
+    }
+
+    async fn read_feed(
+        &self,
+        caller: &AgencyCode,
+        request: &wire::ReadRequest,
+        feed: &FeedId,
+        most: usize,
+    ) -> wire::ReadResponse {
+        let head = self.store.head(feed).map_or(0, |head| head.sequence);
+        let held = |after: u64, given: usize| {
+            if head > 0 {
+                let sequence = after.saturating_add(given as u64).min(head);
+                self.deliveries.holds(caller, feed, sequence, self.clock.now_ms());
+            }
+        };
+        let after = self.begin(feed, request).await;
+        match self.store.read(feed, after, most).await {
             Ok(entries) => {
+                held(after, entries.len());
                 let content = (entries.len(), entries.iter().map(Bytes::len).sum());
                 let OnTheWire { entries, packed } =
                     if request.accept_zstd { pack(feed.lane, entries) } else { OnTheWire::plain(entries) };
@@ -170,14 +269,21 @@ impl Service {
                 answer
             }
             Err(StoreError::Away { feed, after, until }) => {
-                self.wants.add(&feed, after, until);
+                held(after, 0);
+                if self.wants.add(&feed, after, until) {
+                    self.news.tell_pushers(&self.directory.get(), &feed);
+                }
                 let refusal = away(&feed, after, until, AWAY_RETRY_MS);
                 wire::ReadResponse { head, refusal: Some(refusal), ..Default::default() }
             }
-            Err(StoreError::BeginsLater(why)) => refused(not_found(why)),
+            Err(StoreError::BeginsLater(why)) => {
+                let refusal = Some(not_found(why));
+                wire::ReadResponse { head, refusal, ..Default::default() }
+            }
             Err(error) => {
                 tracing::error!(%feed, %error, "a feed cannot be read");
-                refused(unavailable(error.to_string()))
+                let refusal = Some(unavailable(error.to_string()));
+                wire::ReadResponse { refusal, ..Default::default() }
             }
         }
     }
@@ -209,6 +315,12 @@ impl Service {
         if let Err(refusal) = directory.may_push(caller, &feed) {
             return refused(&refusal);
         }
+        let brought = request.encoded_len();
+        let _held = match self.limiter.enter(caller, Class::of_lane(Some(feed.lane)), brought, brought) {
+            Ok(held) => held,
+            Err(refusal) => return self.answer(&feed, vec![], Some(refusal)),
+        };
+        self.deliveries.seen(caller, self.clock.now_ms());
         let received = Flow::message(&request);
         let entries = match unpack(OnTheWire { entries: request.entries, packed: request.packed }) {
             Ok(entries) => entries,
@@ -348,13 +460,20 @@ impl Service {
     /// How much of a media file is held.
     pub async fn stat_media(&self, caller: &AgencyCode, request: wire::StatMediaRequest) -> wire::StatMediaResponse {
         let refused = |refusal| wire::StatMediaResponse { refusal: Some(refusal), ..Default::default() };
-        if let Err(refusal) = self.member(caller) {
-            return refused(refusal);
-        }
+        let _held = match self.enter_media(caller, 0, 0) {
+            Ok(held) => held,
+            Err(refusal) => return refused(refusal),
+        };
         match media_digest(&request.sha256) {
             Ok(digest) => stat_response(self.media.stat(caller, digest).await),
             Err(refusal) => refused(refusal),
         }
+    }
+
+    /// Lets a member's call about media in.
+    fn enter_media(&self, caller: &AgencyCode, brought: usize, memory: usize) -> Result<Held, wire::Refusal> {
+        self.member(caller)?;
+        self.limiter.enter(caller, Class::Bulk, brought, memory)
     }
 
     fn member(&self, caller: &AgencyCode) -> Result<(), wire::Refusal> {
@@ -363,17 +482,30 @@ impl Service {
 
     /// One range of a media file. Any member may read any media whose digest it knows: digests travel in feeds.
     pub async fn read_media(&self, caller: &AgencyCode, request: wire::ReadMediaRequest) -> wire::ReadMediaResponse {
-        let refused = |refusal| wire::ReadMediaResponse { refusal: Some(refusal), ..Default::default() };
-        if let Err(refusal) = self.member(caller) {
-            return refused(refusal);
-        }
+        self.read_media_held(caller, request).await.0
+    }
+
+    /// The same, and what is to be kept until the answer has been sent; see [`Service::read_held`].
+    pub async fn read_media_held(
+        &self,
+        caller: &AgencyCode,
+        request: wire::ReadMediaRequest,
+    ) -> (wire::ReadMediaResponse, Option<Held>) {
+        let refused = |refusal| (wire::ReadMediaResponse { refusal: Some(refusal), ..Default::default() }, None);
+        let most = (request.max_bytes as usize).clamp(1, MAX_MEDIA_RANGE);
+        let mut held = match self.enter_media(caller, 0, most) {
+            Ok(held) => held,
+            Err(refusal) => return refused(refusal),
+        };
         let digest = match media_digest(&request.sha256) {
             Ok(digest) => digest,
             Err(refusal) => return refused(refusal),
         };
-        let most = (request.max_bytes as usize).clamp(1, MAX_MEDIA_RANGE);
         match self.media.read(digest, request.offset, most).await {
-            Ok((data, size)) => wire::ReadMediaResponse { data, size, refusal: None },
+            Ok((data, size)) => {
+                held.answered(data.len());
+                (wire::ReadMediaResponse { data, size, refusal: None }, Some(held))
+            }
             Err(error) => refused(media_refusal(&error)),
         }
     }
@@ -381,13 +513,14 @@ impl Service {
     /// The next range of a media file.
     pub async fn write_media(&self, caller: &AgencyCode, request: wire::WriteMediaRequest) -> wire::StatMediaResponse {
         let refused = |refusal| wire::StatMediaResponse { refusal: Some(refusal), ..Default::default() };
-        if let Err(refusal) = self.member(caller) {
-            return refused(refusal);
-        }
         if request.data.len() > MAX_MEDIA_RANGE {
             let (size, limit) = (request.data.len(), MAX_MEDIA_RANGE);
             return refused(refusal_to_wire(&Refusal::TooLarge { what: "a range of media", size, limit }));
         }
+        let _held = match self.enter_media(caller, request.data.len(), request.data.len()) {
+            Ok(held) => held,
+            Err(refusal) => return refused(refusal),
+        };
         match media_digest(&request.sha256) {
             Ok(digest) => {
                 stat_response(self.media.write(caller, digest, request.size, request.offset, request.data).await)

@@ -78,6 +78,11 @@ pub trait Store: Send + Sync + 'static {
     /// The head of one feed; `None`: nothing of it is known.
     fn head(&self, feed: &FeedId) -> Option<Head>;
 
+    /// When this node took one batch, Unix ms, where that is known.
+    fn taken_ms<'a>(&'a self, _feed: &'a FeedId, _sequence: u64) -> BoxFuture<'a, Result<Option<i64>, StoreError>> {
+        Box::pin(async { Ok(None) })
+    }
+
     /// Digest of one batch, where it is known; also of one that is away.
     fn digest<'a>(&'a self, feed: &'a FeedId, sequence: u64) -> BoxFuture<'a, Result<Option<Digest>, StoreError>>;
 
@@ -144,11 +149,15 @@ impl Store for LogStore {
     }
 
     fn heads(&self, after: u64) -> Vec<FeedHead> {
-        self.log.heads().into_iter().filter(|head| head.position >= after).collect()
+        self.log.heads_since(after)
     }
 
     fn head(&self, feed: &FeedId) -> Option<Head> {
         self.log.head(feed)
+    }
+
+    fn taken_ms<'a>(&'a self, feed: &'a FeedId, sequence: u64) -> BoxFuture<'a, Result<Option<i64>, StoreError>> {
+        Box::pin(async move { Ok(self.log.batch_committed_ms(feed, sequence)?) })
     }
 
     fn digest<'a>(&'a self, feed: &'a FeedId, sequence: u64) -> BoxFuture<'a, Result<Option<Digest>, StoreError>> {

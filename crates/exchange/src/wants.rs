@@ -5,35 +5,25 @@ use std::sync::{Mutex, PoisonError};
 
 use httt_feed::FeedId;
 use httt_wire::exchange as wire;
-use tokio::sync::watch;
 
 /// Feeds asked for again at once; a reader that waits for another one comes back.
 const MAX_WANTS: usize = 1_024;
 
 /// Ranges that are wanted, one a feed: the one that was asked for first.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Wants {
     ranges: Mutex<BTreeMap<FeedId, (u64, u64)>>,
-    /// Counts additions, so that those who wait for news hear of them.
-    added: watch::Sender<u64>,
-}
-
-impl Default for Wants {
-    fn default() -> Self {
-        Self { ranges: Mutex::default(), added: watch::Sender::new(0) }
-    }
 }
 
 impl Wants {
-    /// Notes that `feed` is missing from after `after` up to `until`.
-    pub(crate) fn add(&self, feed: &FeedId, after: u64, until: u64) {
+    /// Notes that `feed` is missing from after `after` up to `until`; false: something of it is wanted already.
+    pub(crate) fn add(&self, feed: &FeedId, after: u64, until: u64) -> bool {
         let mut ranges = self.ranges.lock().unwrap_or_else(PoisonError::into_inner);
         if ranges.contains_key(feed) || ranges.len() >= MAX_WANTS {
-            return;
+            return false;
         }
         ranges.insert(feed.clone(), (after, until));
-        drop(ranges);
-        self.added.send_modify(|count| *count += 1);
+        true
     }
 
     /// Notes that `feed` came back up to `sequence`.
@@ -54,10 +44,5 @@ impl Wants {
         theirs
             .map(|(feed, (after, until))| wire::Want { feed: Some(feed.to_wire()), after: *after, until: *until })
             .collect()
-    }
-
-    /// Tells of additions.
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        self.added.subscribe()
     }
 }

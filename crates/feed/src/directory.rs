@@ -288,6 +288,23 @@ impl Directory {
         if allowed { Ok(()) } else { Err(Refusal::NoRight { member: caller.clone(), feed: feed.clone() }) }
     }
 
+    /// Who may read `feed`, suspended or not; `None`: every member. The same rule as [`Directory::may_read`], asked the
+    /// other way round.
+    pub fn readers<'a>(&'a self, feed: &'a FeedId) -> Option<BTreeSet<&'a AgencyCode>> {
+        let Audience::One(audience) = &feed.audience else {
+            return if feed.lane == Lane::Local { Some(BTreeSet::new()) } else { None };
+        };
+        let mut readers = BTreeSet::new();
+        if feed.lane != Lane::Local {
+            let granted = self.grants.iter().filter(|grant| grant.covers(feed)).map(|grant| &grant.reader);
+            for party in granted.chain([audience, &feed.origin]) {
+                readers.insert(party);
+                readers.extend(self.members.get(party).into_iter().flat_map(Member::carriers));
+            }
+        }
+        Some(readers)
+    }
+
     /// Folds a batch; anything but the gateway's directory feed changes nothing.
     pub fn apply(&mut self, feed: &FeedId, events: &[feed::Event]) {
         if feed.lane != Lane::Directory || feed.audience != Audience::All {

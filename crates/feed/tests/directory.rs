@@ -110,3 +110,23 @@ fn only_the_gateways_own_feed_changes_the_directory() {
     world.tell(&enrolment);
     assert!(world.directory.member(&code("H99")).is_some());
 }
+
+#[test]
+fn readers_of_a_feed_are_those_who_may_read_it() {
+    let mut world = World::new();
+    let granted = pb::ReadGranted { reader: "H55".into(), origin: "H24".into(), ..Default::default() };
+    world.tell(&[typed(&granted)]);
+    let members: Vec<AgencyCode> = world.directory.members().map(|member| member.code.clone()).collect();
+    for lane in Lane::ALL {
+        for (origin, audience) in
+            [("TW", "*"), ("TW", "H24"), ("TW", "H55"), ("H24", "TW"), ("H55", "TW"), ("NDXP", "H24")]
+        {
+            let feed = feed(origin, audience, lane);
+            let readers = world.directory.readers(&feed);
+            for member in &members {
+                let told = readers.as_ref().is_none_or(|readers| readers.contains(member));
+                assert_eq!(told, world.directory.may_read(member, &feed).is_ok(), "{member} and {feed}");
+            }
+        }
+    }
+}

@@ -201,6 +201,11 @@ impl Log {
         self.shared.heads()
     }
 
+    /// Feeds whose latest batch stands at `position` or later, by position; costs as much as there are of them.
+    pub fn heads_since(&self, position: u64) -> Vec<FeedHead> {
+        self.shared.heads_since(position)
+    }
+
     /// Batches of `feed` after sequence `after`: at least one if there is any, more while they fit in `max_bytes`. After
     /// 0 is from the first one held, which is a later one than the first where the feed was taken up at a restatement.
     ///
@@ -224,6 +229,11 @@ impl Log {
     /// Digest of one batch.
     pub fn batch_digest(&self, feed: &FeedId, sequence: u64) -> Result<Option<Digest>, ReadError> {
         Ok(self.shared.batch(feed, sequence)?.map(|(entry, _)| entry.digest))
+    }
+
+    /// When this log committed a batch, Unix milliseconds; `None`: it does not hold it.
+    pub fn batch_committed_ms(&self, feed: &FeedId, sequence: u64) -> Result<Option<i64>, ReadError> {
+        self.shared.batch_committed_ms(feed, sequence)
     }
 
     /// Entries from `from` on: at least one if there is any, more while they fit.

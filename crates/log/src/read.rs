@@ -172,6 +172,12 @@ impl Shared {
         Ok(entries)
     }
 
+    /// When the batch of `feed` with this sequence was committed.
+    pub(crate) fn batch_committed_ms(&self, feed: &FeedId, sequence: u64) -> Result<Option<i64>, ReadError> {
+        let Some(position) = self.index.batches(feed, sequence, sequence)?.pop() else { return Ok(None) };
+        Ok(self.index.row(position)?.map(|row| row.at_ms))
+    }
+
     /// The batch of `feed` with this sequence, and when it was committed.
     pub(crate) fn batch(&self, feed: &FeedId, sequence: u64) -> Result<Option<(Entry, i64)>, ReadError> {
         let Some(position) = self.index.batches(feed, sequence, sequence)?.pop() else { return Ok(None) };

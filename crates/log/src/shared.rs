@@ -1,6 +1,6 @@
 //! What readers and the writer share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ pub(crate) struct Shared {
     pub(crate) index: Index,
     /// Opened to be read only: there is no writer.
     pub(crate) read_only: bool,
-    heads: RwLock<HashMap<FeedId, FeedHead>>,
+    heads: RwLock<Heads>,
     /// Where held feeds begin, and where they last restate: looked for when first asked for.
     pub(crate) restated: Restated,
     length: AtomicU64,
@@ -32,6 +32,32 @@ pub(crate) struct Shared {
     poison: OnceLock<String>,
     /// Held as long as anybody reads or writes. Last, so that the index is closed before the folder is free.
     _lock: File,
+}
+
+/// The feeds' heads, to be found by name and by what changed lately.
+#[derive(Debug, Default)]
+struct Heads {
+    by_feed: HashMap<FeedId, FeedHead>,
+    by_position: BTreeMap<u64, FeedId>,
+}
+
+impl Heads {
+    fn put(&mut self, head: FeedHead) {
+        self.by_position.insert(head.position, head.feed.clone());
+        if let Some(before) = self.by_feed.insert(head.feed.clone(), head.clone())
+            && before.position != head.position
+        {
+            self.by_position.remove(&before.position);
+        }
+    }
+}
+
+impl FromIterator<FeedHead> for Heads {
+    fn from_iter<I: IntoIterator<Item = FeedHead>>(heads: I) -> Self {
+        let mut all = Self::default();
+        heads.into_iter().for_each(|head| all.put(head));
+        all
+    }
 }
 
 /// What a [`Shared`] starts from.
@@ -67,7 +93,7 @@ impl Shared {
             chunks: parts.chunks,
             index: parts.index,
             read_only: parts.read_only,
-            heads: RwLock::new(parts.heads.into_iter().map(|head| (head.feed.clone(), head)).collect()),
+            heads: RwLock::new(parts.heads.into_iter().collect()),
             restated: Restated::default(),
             length: AtomicU64::new(parts.length),
             checkpoint: RwLock::new(parts.checkpoint),
@@ -82,19 +108,27 @@ impl Shared {
     }
 
     pub(crate) fn head(&self, feed: &FeedId) -> Option<Head> {
-        self.heads.read().unwrap_or_else(PoisonError::into_inner).get(feed).map(|head| head.head)
+        self.heads.read().unwrap_or_else(PoisonError::into_inner).by_feed.get(feed).map(|head| head.head)
     }
 
     pub(crate) fn heads(&self) -> Vec<FeedHead> {
-        let mut heads: Vec<_> = self.heads.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut heads: Vec<_> =
+            self.heads.read().unwrap_or_else(PoisonError::into_inner).by_feed.values().cloned().collect();
         heads.sort_by(|a, b| a.feed.cmp(&b.feed));
         heads
+    }
+
+    /// Heads that stand at `position` or later, by position.
+    pub(crate) fn heads_since(&self, position: u64) -> Vec<FeedHead> {
+        let heads = self.heads.read().unwrap_or_else(PoisonError::into_inner);
+        let changed = heads.by_position.range(position..);
+        changed.filter_map(|(_, feed)| heads.by_feed.get(feed).cloned()).collect()
     }
 
     /// Shows what has become durable. Heads first: who sees the new length finds them.
     pub(crate) fn publish(&self, heads: impl IntoIterator<Item = FeedHead>, length: u64) {
         let mut map = self.heads.write().unwrap_or_else(PoisonError::into_inner);
-        map.extend(heads.into_iter().map(|head| (head.feed.clone(), head)));
+        heads.into_iter().for_each(|head| map.put(head));
         drop(map);
         self.length.store(length, Ordering::Release);
     }

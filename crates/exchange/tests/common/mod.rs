@@ -1,6 +1,8 @@
 //! A gateway and members over real logs.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod tls;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -98,23 +100,7 @@ impl Node {
 
     /// Puts many batches of one event each into an own feed.
     pub async fn backlog(&self, feed: &str, count: u64) {
-        let feed: FeedId = feed.parse().expect("feed");
-        let sealer = Sealer::new(self.code.clone(), key(self.code.as_str()));
-        let mut head = None;
-        let mut batches = Vec::new();
-        for sequence in 1..=count {
-            let event = httt_wire::feed::Event {
-                id: u128::from(sequence).to_be_bytes().to_vec(),
-                stream: "s".into(),
-                version: sequence,
-                r#type: "test.v1.Said".into(),
-                ..Default::default()
-            };
-            let batch = sealer.seal(&feed, head.as_ref(), 0, vec![event]).expect("seals");
-            head = Some(batch.head());
-            batches.push(batch);
-        }
-        for some in batches.chunks(1_000) {
+        for some in batches(self.code.as_str(), feed, count, 0).chunks(1_000) {
             self.log.commit(Transaction::copy(some.to_vec())).await.expect("takes");
         }
     }
@@ -183,13 +169,49 @@ pub async fn gateway() -> (Node, Arc<Service>) {
 }
 
 pub fn service(node: &Node, receipts: Receipts) -> Arc<Service> {
+    Arc::new(plain_service(node, receipts))
+}
+
+/// A service to which something may be added.
+pub fn plain_service(node: &Node, receipts: Receipts) -> Service {
     let media = Arc::new(MemoryMedia::default());
-    Arc::new(Service::new(
+    Service::new(
         Arc::new(LogStore::new(node.log.clone())),
         node.directory.clone(),
         media,
         receipts,
         StoppedFeeds::default(),
         node.stop.subscribe(),
-    ))
+    )
+}
+
+/// Batches of one event of so many bytes each.
+pub fn batches(origin: &str, feed: &str, count: u64, bytes: usize) -> Vec<VerifiedBatch> {
+    let (sealer, feed) = (Sealer::new(code(origin), key(origin)), feed.parse().expect("feed"));
+    let mut head = None;
+    let batches = (1..=count).map(|sequence| {
+        let event = httt_wire::feed::Event {
+            id: u128::from(sequence).to_be_bytes().to_vec(),
+            stream: "s".into(),
+            version: sequence,
+            r#type: "test.v1.Said".into(),
+            data: vec![7; bytes].into(),
+            ..Default::default()
+        };
+        let batch = sealer.seal(&feed, head.as_ref(), 0, vec![event]).expect("seals");
+        head = Some(batch.head());
+        batch
+    });
+    batches.collect()
+}
+
+/// Waits until `what` is so.
+pub async fn until(what: impl Fn() -> bool) {
+    let limit = std::time::Duration::from_secs(60);
+    let so = async {
+        while !what() {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(limit, so).await.expect("in the end");
 }
