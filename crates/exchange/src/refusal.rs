@@ -30,6 +30,11 @@ pub fn refusal_from_wire(refusal: &wire::Refusal) -> RefusalCode {
     RefusalCode::try_from(refusal.code).unwrap_or(RefusalCode::Unspecified)
 }
 
+/// What the caller wants is in order, and there is no room for it before `retry_after_ms`.
+pub(crate) fn busy(message: impl Into<String>, retry_after_ms: u32) -> wire::Refusal {
+    wire::Refusal { code: RefusalCode::Busy.into(), message: message.into(), expected_sequence: 0, retry_after_ms }
+}
+
 /// A refusal that is no fault of the batch: the log takes no writes, or the peer is busy.
 pub(crate) fn unavailable(message: impl Into<String>) -> wire::Refusal {
     wire::Refusal {

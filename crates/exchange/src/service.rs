@@ -13,11 +13,13 @@ use uuid::Uuid;
 
 use crate::admit::Admission;
 use crate::evidence::{Evidence, derived_id};
-use crate::refusal::{not_found, refusal_to_wire, unavailable};
+use crate::refusal::{busy, not_found, refusal_to_wire, unavailable};
 use crate::{MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media, MediaError, Witnessing, admit};
 
 /// Batches of a push that are verified where they arrive; more go to a thread of their own.
 const VERIFIED_INLINE: usize = 16;
+/// How long a member waits before it brings media again for which there was no room, ms.
+const MEDIA_FULL_PAUSE_MS: u32 = 60_000;
 
 /// The directory as folded from a log, shared between the parts of a node. It is folded when it is asked for, so that
 /// nobody ever verifies against an older directory than the log holds.
@@ -386,6 +388,10 @@ fn media_refusal(error: &MediaError) -> wire::Refusal {
     match error {
         MediaError::NotHeld(_) => not_found(error.to_string()),
         MediaError::Refused(what) => refusal_to_wire(&Refusal::Malformed(what.clone())),
+        MediaError::Full(what) => {
+            tracing::warn!(what, "media not taken");
+            busy(what.clone(), MEDIA_FULL_PAUSE_MS)
+        }
         MediaError::Io(_) => {
             tracing::error!(%error, "media");
             unavailable(error.to_string())

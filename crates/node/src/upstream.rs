@@ -12,13 +12,15 @@ use tokio::sync::watch;
 use crate::assembly::Node;
 use crate::client::HttpClient;
 use crate::config::Secret;
-use crate::media::{MediaStore, MediaStoreError};
+use crate::media::{self, MediaStore};
 use crate::telemetry;
 use crate::tls;
 use crate::tls::TlsError;
 use httt_exchange::grpc::{GrpcError, GrpcPeer, TlsIdentity};
 use httt_exchange::rest::{HttpSend, RestPeer};
-use httt_exchange::{Link, MAX_MEDIA_RANGE, Peer, PeerError, RunnerOptions, Settings};
+use httt_exchange::{Link, Peer, PeerError, RunnerOptions, Settings};
+
+pub use crate::media::TransferError;
 
 /// Largest answer taken from a platform.
 const MAX_ANSWER_BYTES: usize = httt_exchange::MAX_MESSAGE_BYTES + 64 * 1024;
@@ -192,71 +194,23 @@ impl Upstream {
         tokio::join!(copying, witness);
     }
 
-    /// Fetches a media file unless it is held, continuing where an earlier try broke off.
+    /// Fetches a media file unless it is held, continuing where an earlier try broke off. `urgent`, for an emergency's
+    /// file: by the connection that bulk does not use.
     ///
     /// # Errors
-    /// The peer is away or does not have it (yet), or the disk said no: try again later.
-    pub async fn fetch_media(&self, digest: Digest) -> Result<(), TransferError> {
-        loop {
-            let stat = self.media.stat(digest).await?;
-            if stat.complete {
-                return Ok(());
-            }
-            let request = wire::ReadMediaRequest {
-                sha256: digest.0.to_vec(),
-                offset: stat.held,
-                max_bytes: MAX_MEDIA_RANGE as u32,
-            };
-            let answer = self.peer.read_media(request).await?;
-            if let Some(refusal) = answer.refusal {
-                return Err(TransferError::Refused(refusal.message));
-            }
-            if answer.data.is_empty() {
-                return Err(TransferError::NoProgress);
-            }
-            self.media.write_at(digest, answer.size, stat.held, answer.data).await?;
-        }
+    /// The peer is away or does not have it (yet), or the store said no: try again later.
+    pub async fn fetch_media(&self, digest: Digest, urgent: bool) -> Result<(), TransferError> {
+        media::fetch(self.peer.as_ref(), &self.media, digest, urgent).await
     }
 
-    /// Sends a media file unless the peer holds it, continuing where an earlier try broke off.
+    /// Sends a media file unless the peer holds it, continuing where an earlier try broke off. `urgent` as for
+    /// [`Upstream::fetch_media`].
     ///
     /// # Errors
     /// As [`Upstream::fetch_media`].
-    pub async fn send_media(&self, digest: Digest) -> Result<(), TransferError> {
-        let mut state = self.peer.stat_media(wire::StatMediaRequest { sha256: digest.0.to_vec() }).await?;
-        loop {
-            if let Some(refusal) = state.refusal {
-                return Err(TransferError::Refused(refusal.message));
-            }
-            if state.complete {
-                return Ok(());
-            }
-            let (data, size) = self.media.read_range(digest, state.held, MAX_MEDIA_RANGE as u64).await?;
-            let (sha256, offset) = (digest.0.to_vec(), state.held);
-            let next = self.peer.write_media(wire::WriteMediaRequest { sha256, size, offset, data }).await?;
-            if !next.complete && next.refusal.is_none() && next.held <= offset {
-                return Err(TransferError::NoProgress);
-            }
-            state = next;
-        }
+    pub async fn send_media(&self, digest: Digest, urgent: bool) -> Result<(), TransferError> {
+        media::send(self.peer.as_ref(), &self.media, digest, urgent).await
     }
-}
-
-/// Why a media file was not moved.
-#[derive(Debug, thiserror::Error)]
-pub enum TransferError {
-    /// The peer.
-    #[error(transparent)]
-    Peer(#[from] PeerError),
-    /// The peer would not.
-    #[error("the peer refused: {0}")]
-    Refused(String),
-    /// The peer answers, and holds or gives no more than before.
-    #[error("the peer makes no progress")]
-    NoProgress,
-    /// The local store.
-    #[error(transparent)]
-    Media(#[from] MediaStoreError),
 }
 
 /// PEM texts for gRPC from the files of `[tls]`.

@@ -92,6 +92,10 @@ impl RestPeer {
         }
     }
 
+    fn for_media(&self, urgent: bool) -> &HttpSend {
+        if urgent { &self.urgent } else { &self.bulk }
+    }
+
     async fn call<T: Message + Default>(
         &self,
         send: &HttpSend,
@@ -164,19 +168,19 @@ impl Peer for RestPeer {
 
     async fn stat_media(&self, request: wire::StatMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
         let path = format!("/exchange/v1/media/{}/state", hex::encode(&request.sha256));
-        self.call(&self.bulk, Method::GET, &path, Bytes::new(), CALL_TIMEOUT).await
+        self.call(self.for_media(request.urgent), Method::GET, &path, Bytes::new(), CALL_TIMEOUT).await
     }
 
     async fn read_media(&self, request: wire::ReadMediaRequest) -> Result<wire::ReadMediaResponse, PeerError> {
         let sha256 = hex::encode(&request.sha256);
         let path = format!("/exchange/v1/media/{sha256}?offset={}&max_bytes={}", request.offset, request.max_bytes);
-        self.call(&self.bulk, Method::GET, &path, Bytes::new(), CALL_TIMEOUT).await
+        self.call(self.for_media(request.urgent), Method::GET, &path, Bytes::new(), CALL_TIMEOUT).await
     }
 
     async fn write_media(&self, request: wire::WriteMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
         let sha256 = hex::encode(&request.sha256);
         let path = format!("/exchange/v1/media/{sha256}?size={}&offset={}", request.size, request.offset);
-        self.call(&self.bulk, Method::PATCH, &path, request.data, CALL_TIMEOUT).await
+        self.call(self.for_media(request.urgent), Method::PATCH, &path, request.data, CALL_TIMEOUT).await
     }
 
     async fn witness(&self, request: wire::WitnessRequest) -> Result<wire::WitnessResponse, PeerError> {

@@ -241,7 +241,9 @@ fn media_path(text: &str) -> Result<Vec<u8>, BadRequest> {
 
 async fn stat_media(State(platform): State<Platform>, Caller(caller): Caller, Path(sha256): Path<String>) -> Response {
     match media_path(&sha256) {
-        Ok(sha256) => protobuf(&platform.service.stat_media(&caller, wire::StatMediaRequest { sha256 }).await),
+        Ok(sha256) => {
+            protobuf(&platform.service.stat_media(&caller, wire::StatMediaRequest { sha256, urgent: false }).await)
+        }
         Err(wrong) => wrong.into_response(),
     }
 }
@@ -264,7 +266,8 @@ async fn read_media(
 ) -> Response {
     match media_path(&sha256) {
         Ok(sha256) => {
-            let request = wire::ReadMediaRequest { sha256, offset: range.offset, max_bytes: range.max_bytes };
+            let request =
+                wire::ReadMediaRequest { sha256, offset: range.offset, max_bytes: range.max_bytes, urgent: false };
             protobuf(&platform.service.read_media(&caller, request).await)
         }
         Err(wrong) => wrong.into_response(),
@@ -280,7 +283,8 @@ async fn write_media(
 ) -> Response {
     match media_path(&sha256) {
         Ok(sha256) => {
-            let request = wire::WriteMediaRequest { sha256, size: range.size, offset: range.offset, data };
+            let request =
+                wire::WriteMediaRequest { sha256, size: range.size, offset: range.offset, data, urgent: false };
             protobuf(&platform.service.write_media(&caller, request).await)
         }
         Err(wrong) => wrong.into_response(),

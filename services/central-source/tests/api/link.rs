@@ -8,6 +8,7 @@ use httt_log::Transaction;
 use httt_node::assembly::{Node, NodeConfig, Trust};
 use httt_node::config::{ConfigPath, TlsConfig};
 use httt_node::exchange::{Receipts, Service, grpc};
+use httt_node::media::MediaConfig;
 use httt_node::shutdown::Shutdown;
 use httt_node::tlog::TlogConfig;
 use httt_node::{tls, upstream};
@@ -39,7 +40,7 @@ async fn gateway(world: &World, shutdown: &Shutdown) -> Node {
         index_cache_mib: 1,
         checkpoint_ms: 1_000,
         tlog: TlogConfig::default(),
-        max_media_bytes: 1_000_000,
+        media: MediaConfig::default(),
         snapshot_entries: 0,
     };
     let node = Node::open(&config, Trust::Own, "test").await.expect("gateway");
