@@ -13,7 +13,9 @@
 //! The folder has a size limit. What can be fetched again is dropped to keep it, least recently used first; [`Pinned`]
 //! says what must stay. With a bucket ([`StoreKind::S3`]) complete files are kept there, and the folder is a cache of it.
 
+mod bucket;
 mod config;
+mod connector;
 mod error;
 mod files;
 mod ledger;
@@ -34,6 +36,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use tracing::Instrument as _;
 
 use crate::clock::{self, Clock};
+use bucket::Bucket;
 use files::{Appended, Incoming, Verified};
 use ledger::Ledger;
 use store::{Folder, Store};
@@ -77,7 +80,7 @@ struct Inner {
 
 impl MediaStore {
     /// Opens a folder, creating it if need be, counts what is in it, and removes uploads that a crash left unfinished.
-    /// Blocking.
+    /// Blocking; with a bucket, inside a runtime.
     ///
     /// # Errors
     /// A configuration that makes no sense, or the disk.
@@ -95,8 +98,16 @@ impl MediaStore {
         files::prepare(&folder)?;
         let ledger = Arc::new(Ledger::new(folder.clone(), config.clone(), clock));
         ledger.count()?;
-        let store: Box<dyn Store> = Box::new(Folder::new(folder.clone(), Arc::clone(&ledger)));
+        let store: Box<dyn Store> = match (config.store, &config.s3) {
+            (StoreKind::S3, Some(s3)) => Box::new(Bucket::open(s3, folder.clone(), Arc::clone(&ledger))?),
+            _ => Box::new(Folder::new(folder.clone(), Arc::clone(&ledger))),
+        };
         Ok(Self(Arc::new(Inner { folder, ledger, store, writers: Mutex::default() })))
+    }
+
+    /// What it was opened with.
+    pub fn limits(&self) -> &MediaConfig {
+        self.0.ledger.limits()
     }
 
     /// Largest file that this store takes.
@@ -107,7 +118,9 @@ impl MediaStore {
     /// From now on `pinned` says which complete files must stay; before, all must. It is asked when room is needed, and
     /// may look at read models. Files that are in a bucket may always leave the folder.
     pub fn pin(&self, pinned: impl Fn() -> Pinned + Send + Sync + 'static) {
-        self.0.ledger.pin(pinned);
+        if self.0.ledger.limits().store == StoreKind::Folder {
+            self.0.ledger.pin(pinned);
+        }
     }
 
     /// How much is held, and how much may be. Blocking for a moment: what is too old goes first.

@@ -29,6 +29,8 @@ pub enum Pinned {
     All,
     /// These; others can be fetched again.
     These(HashSet<Digest>),
+    /// All but these, which can be fetched again.
+    AllBut(HashSet<Digest>),
 }
 
 impl Pinned {
@@ -41,6 +43,7 @@ impl Pinned {
         match self {
             Self::All => true,
             Self::These(digests) => digests.contains(digest),
+            Self::AllBut(digests) => !digests.contains(digest),
         }
     }
 }
@@ -58,8 +61,6 @@ pub struct MediaUsage {
     pub parts: u64,
     /// Their bytes, and those of uploads under way.
     pub part_bytes: u64,
-    /// The limit of all these bytes together.
-    pub max_store_bytes: u64,
     /// Complete files dropped since the start, to make room.
     pub dropped: u64,
     /// Complete files found lost or spoilt since the start.
@@ -159,6 +160,11 @@ impl Ledger {
     /// The size of a complete file, as far as is known.
     pub(super) fn known(&self, digest: &Digest) -> Option<u64> {
         self.state().files.get(digest).map(|kept| kept.size)
+    }
+
+    /// Complete files and their sizes.
+    pub(super) fn files(&self) -> Vec<(Digest, u64)> {
+        self.state().files.iter().map(|(digest, kept)| (*digest, kept.size)).collect()
     }
 
     /// A complete file is there, just now.
@@ -275,7 +281,6 @@ impl Ledger {
             file_bytes: state.file_bytes,
             parts: state.parts.len() as u64,
             part_bytes: state.part_bytes + state.upload_bytes,
-            max_store_bytes: self.limits.max_store_bytes,
             dropped: state.dropped,
             lost: *self.losses.borrow(),
             members,

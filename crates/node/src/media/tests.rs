@@ -1,5 +1,7 @@
+mod bucket;
 mod limits;
 mod moving;
+mod s3;
 
 use super::*;
 use futures_util::stream;
