@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::assembly::Node;
 use crate::client::HttpClient;
 use crate::config::Secret;
-use crate::media::{self, MediaStore};
+use crate::media::{self, MediaStore, RangeSize};
 use crate::telemetry;
 use crate::tls;
 use crate::tls::TlsError;
@@ -130,6 +130,7 @@ pub struct Upstream {
     peer: Arc<AnyPeer>,
     link: Link,
     media: Arc<MediaStore>,
+    range: Arc<RangeSize>,
     start_alone_after: Duration,
 }
 
@@ -154,7 +155,8 @@ impl Upstream {
             }
         };
         let start_alone_after = Duration::from_millis(config.start_alone_after_ms);
-        Ok(Self { peer: Arc::new(peer), link: Link::default(), media: Arc::clone(&node.media), start_alone_after })
+        let (peer, link, media) = (Arc::new(peer), Link::default(), Arc::clone(&node.media));
+        Ok(Self { peer, link, media, range: Arc::default(), start_alone_after })
     }
 
     /// The link's state.
@@ -200,7 +202,7 @@ impl Upstream {
     /// # Errors
     /// The peer is away or does not have it (yet), or the store said no: try again later.
     pub async fn fetch_media(&self, digest: Digest, urgent: bool) -> Result<(), TransferError> {
-        media::fetch(self.peer.as_ref(), &self.media, digest, urgent).await
+        media::fetch(self.peer.as_ref(), &self.media, &self.range, digest, urgent).await
     }
 
     /// Sends a media file unless the peer holds it, continuing where an earlier try broke off. `urgent` as for
@@ -209,7 +211,7 @@ impl Upstream {
     /// # Errors
     /// As [`Upstream::fetch_media`].
     pub async fn send_media(&self, digest: Digest, urgent: bool) -> Result<(), TransferError> {
-        media::send(self.peer.as_ref(), &self.media, digest, urgent).await
+        media::send(self.peer.as_ref(), &self.media, &self.range, digest, urgent).await
     }
 }
 

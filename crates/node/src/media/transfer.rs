@@ -1,5 +1,7 @@
 //! One media file from a peer or to it, in ranges, going on where an earlier try broke off.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use httt_exchange::{MAX_MEDIA_RANGE, Peer, PeerError};
 use httt_feed::Digest;
 use httt_wire::exchange as wire;
@@ -23,16 +25,71 @@ pub enum TransferError {
     Media(#[from] MediaStoreError),
 }
 
+/// Least bytes asked for in one call, however thin the link.
+const MIN_RANGE: usize = 16 * 1024;
+
+/// So many full ranges in a row must get through before a larger one is tried.
+const GROW_AFTER: u32 = 4;
+
+/// How much is moved in one call: halved when a call fails, since a thin link may not carry more in time or at all, and
+/// doubled when some got through. One for each link.
+#[derive(Debug)]
+pub struct RangeSize(Mutex<Pace>);
+
+#[derive(Debug)]
+struct Pace {
+    bytes: usize,
+    /// Full ranges that got through, one after the other.
+    through: u32,
+}
+
+impl Default for RangeSize {
+    fn default() -> Self {
+        Self(Mutex::new(Pace { bytes: MAX_MEDIA_RANGE, through: 0 }))
+    }
+}
+
+impl RangeSize {
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self) -> usize {
+        self.pace().bytes
+    }
+
+    /// Learns from a call that moved, or should have moved, so many bytes.
+    fn learn<T>(&self, bytes: usize, result: Result<T, PeerError>) -> Result<T, PeerError> {
+        let mut pace = self.pace();
+        match &result {
+            Ok(_) if bytes >= pace.bytes => pace.through += 1,
+            Ok(_) => {}
+            Err(_) => *pace = Pace { bytes: (pace.bytes / 2).max(MIN_RANGE), through: 0 },
+        }
+        if pace.through >= GROW_AFTER {
+            *pace = Pace { bytes: (pace.bytes * 2).min(MAX_MEDIA_RANGE), through: 0 };
+        }
+        drop(pace);
+        result
+    }
+}
+
 /// Fetches a file unless it is held. `urgent`: by the connection that bulk does not use.
 ///
 /// # Errors
 /// The peer is away or does not have it (yet), or the store said no: try again later.
-pub async fn fetch(peer: &impl Peer, store: &MediaStore, digest: Digest, urgent: bool) -> Result<(), TransferError> {
+pub async fn fetch(
+    peer: &impl Peer,
+    store: &MediaStore,
+    range: &RangeSize,
+    digest: Digest,
+    urgent: bool,
+) -> Result<(), TransferError> {
     let mut stat = store.stat(digest).await?;
     while !stat.complete {
-        let (sha256, max_bytes) = (digest.0.to_vec(), MAX_MEDIA_RANGE as u32);
-        let request = wire::ReadMediaRequest { sha256, offset: stat.held, max_bytes, urgent };
-        let answer = peer.read_media(request).await?;
+        let (sha256, most) = (digest.0.to_vec(), range.get());
+        let request = wire::ReadMediaRequest { sha256, offset: stat.held, max_bytes: most as u32, urgent };
+        let answer = range.learn(most, peer.read_media(request).await)?;
         if let Some(refusal) = answer.refusal {
             return Err(TransferError::Refused(refusal.message));
         }
@@ -49,7 +106,13 @@ pub async fn fetch(peer: &impl Peer, store: &MediaStore, digest: Digest, urgent:
 ///
 /// # Errors
 /// As [`fetch`].
-pub async fn send(peer: &impl Peer, store: &MediaStore, digest: Digest, urgent: bool) -> Result<(), TransferError> {
+pub async fn send(
+    peer: &impl Peer,
+    store: &MediaStore,
+    range: &RangeSize,
+    digest: Digest,
+    urgent: bool,
+) -> Result<(), TransferError> {
     let sha256 = digest.0.to_vec();
     let mut state = peer.stat_media(wire::StatMediaRequest { sha256: sha256.clone(), urgent }).await?;
     loop {
@@ -59,9 +122,11 @@ pub async fn send(peer: &impl Peer, store: &MediaStore, digest: Digest, urgent: 
         if state.complete {
             return Ok(());
         }
-        let (data, size) = store.read_range(digest, state.held, MAX_MEDIA_RANGE as u64).await?;
+        let (data, size) = store.read_range(digest, state.held, range.get() as u64).await?;
         let (sha256, offset) = (sha256.clone(), state.held);
-        let next = peer.write_media(wire::WriteMediaRequest { sha256, size, offset, data, urgent }).await?;
+        let bytes = data.len();
+        let request = wire::WriteMediaRequest { sha256, size, offset, data, urgent };
+        let next = range.learn(bytes, peer.write_media(request).await)?;
         if !next.complete && next.refusal.is_none() && next.held <= offset {
             return Err(TransferError::NoProgress);
         }

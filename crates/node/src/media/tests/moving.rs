@@ -31,17 +31,20 @@ struct Shaky {
     cuts: Mutex<u64>,
     /// Most bytes the peer gives in one answer.
     gives: usize,
+    /// Most bytes of a file that the link carries in one call.
+    bears: usize,
 }
 
 impl Shaky {
     fn new(store: MediaStore, plan: Vec<Cut>, gives: usize) -> Self {
         let caller = AgencyCode::new("H24").expect("code");
         let (plan, carried, cuts) = (Mutex::new(plan.into()), Mutex::default(), Mutex::default());
-        Self { store, caller, plan, carried, cuts, gives }
+        Self { store, caller, plan, carried, cuts, gives, bears: usize::MAX }
     }
 
-    async fn call<T>(&self, act: impl Future<Output = T>) -> Result<T, PeerError> {
-        let cut = self.plan.lock().expect("lock").pop_front().unwrap_or(Cut::Not);
+    async fn call<T>(&self, bytes: usize, act: impl Future<Output = T>) -> Result<T, PeerError> {
+        let planned = self.plan.lock().expect("lock").pop_front();
+        let cut = if bytes > self.bears { Cut::Before } else { planned.unwrap_or(Cut::Not) };
         if cut != Cut::Not {
             *self.cuts.lock().expect("lock") += 1;
         }
@@ -78,12 +81,12 @@ impl Peer for Shaky {
     }
     async fn stat_media(&self, request: wire::StatMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
         let digest = Digest::from_slice(&request.sha256).expect("digest");
-        self.call(async { stat_answer(Media::stat(&self.store, &self.caller, digest).await) }).await
+        self.call(0, async { stat_answer(Media::stat(&self.store, &self.caller, digest).await) }).await
     }
     async fn read_media(&self, request: wire::ReadMediaRequest) -> Result<wire::ReadMediaResponse, PeerError> {
         let digest = Digest::from_slice(&request.sha256).expect("digest");
         let max = (request.max_bytes as usize).min(self.gives);
-        self.call(async {
+        self.call(max, async {
             let (data, size) = Media::read(&self.store, digest, request.offset, max).await.expect("held");
             self.carry(data.len());
             wire::ReadMediaResponse { data, size, refusal: None }
@@ -94,8 +97,10 @@ impl Peer for Shaky {
         let digest = Digest::from_slice(&request.sha256).expect("digest");
         self.carry(request.data.len());
         let wire::WriteMediaRequest { size, offset, data, .. } = request;
-        self.call(async { stat_answer(Media::write(&self.store, &self.caller, digest, size, offset, data).await) })
-            .await
+        self.call(data.len(), async {
+            stat_answer(Media::write(&self.store, &self.caller, digest, size, offset, data).await)
+        })
+        .await
     }
 }
 
@@ -140,7 +145,8 @@ proptest! {
             let data = sound(size);
             let digest = there.put_bytes(data.clone()).await.expect("put");
             let peer = Shaky::new(there, plan, gives);
-            until_through(async || fetch(&peer, &here, digest, false).await).await;
+            let range = RangeSize::default();
+            until_through(async || fetch(&peer, &here, &range, digest, false).await).await;
             prop_assert_eq!(here.read_range(digest, 0, u64::MAX).await.expect("whole").0, data);
             let (carried, cuts) = (*peer.carried.lock().expect("lock"), *peer.cuts.lock().expect("lock"));
             prop_assert!(carried <= size as u64 + cuts * gives as u64, "{carried} bytes for {size}, {cuts} cuts");
@@ -156,7 +162,8 @@ proptest! {
             let data = sound(size);
             let digest = here.put_bytes(data.clone()).await.expect("put");
             let peer = Shaky::new(there.clone(), plan, 0);
-            until_through(async || send(&peer, &here, digest, false).await).await;
+            let range = RangeSize::default();
+            until_through(async || send(&peer, &here, &range, digest, false).await).await;
             prop_assert_eq!(there.read_range(digest, 0, u64::MAX).await.expect("whole").0, data);
             let (carried, cuts) = (*peer.carried.lock().expect("lock"), *peer.cuts.lock().expect("lock"));
             prop_assert!(carried <= size as u64 + cuts * RANGE, "{carried} bytes for {size}, {cuts} cuts");
@@ -173,7 +180,7 @@ async fn a_fetch_goes_on_after_a_restart_with_everything_here_and_nothing_verifi
     here.write_at(digest, 5_000, 0, data.slice(..4_999)).await.expect("almost");
     std::fs::write(part_of(&here, digest), &data).expect("the crash came before the verification");
     let here = MediaStore::open(folder.path(), &MediaConfig::folder(8 << 20, 1 << 30)).expect("opens");
-    fetch(&Shaky::new(there, vec![], 1_000), &here, digest, false).await.expect("completed");
+    fetch(&Shaky::new(there, vec![], 1_000), &here, &RangeSize::default(), digest, false).await.expect("completed");
     assert_eq!(here.read_range(digest, 0, u64::MAX).await.expect("whole").0, data);
 }
 
@@ -181,6 +188,20 @@ async fn a_fetch_goes_on_after_a_restart_with_everything_here_and_nothing_verifi
 async fn a_peer_that_gives_nothing_is_not_asked_for_ever() {
     let ((_a, here), (_b, there)) = (large(), large());
     let digest = there.put_bytes(sound(5_000)).await.expect("put");
-    let result = fetch(&Shaky::new(there, vec![], 0), &here, digest, false).await;
+    let result = fetch(&Shaky::new(there, vec![], 0), &here, &RangeSize::default(), digest, false).await;
     assert!(matches!(result, Err(TransferError::NoProgress)), "{result:?}");
+}
+
+#[tokio::test]
+async fn a_link_that_carries_no_large_range_carries_small_ones() {
+    let ((_a, here), (_b, there)) = (large(), large());
+    let data = sound(1_000_000);
+    let digest = there.put_bytes(data.clone()).await.expect("put");
+    let thin = |store| Shaky { bears: 40_000, ..Shaky::new(store, vec![], usize::MAX) };
+    let (peer, range) = (thin(there), RangeSize::default());
+    until_through(async || fetch(&peer, &here, &range, digest, false).await).await;
+    let (_c, third) = large();
+    let peer = thin(third.clone());
+    until_through(async || send(&peer, &here, &range, digest, false).await).await;
+    assert_eq!(third.read_range(digest, 0, u64::MAX).await.expect("whole").0, data);
 }
