@@ -123,7 +123,7 @@ impl MediaStore {
         }
     }
 
-    /// How much is held, and how much may be. Blocking for a moment: what is too old goes first.
+    /// How much is held. What is too old goes first.
     ///
     /// # Errors
     /// The disk.

@@ -145,3 +145,27 @@ async fn a_file_that_cannot_be_sent_holds_up_no_other() {
     shutdown.trigger();
     gateway.close(&shutdown).await;
 }
+
+#[tokio::test]
+async fn a_file_that_is_lost_here_comes_back_from_the_exchange() {
+    let world = World::new(vec![]).await;
+    let shutdown = Shutdown::new();
+    let gateway = gateway(&world, &shutdown).await;
+    let central = world.start().await;
+    let (author, approver) = (central.log_in("bientap").await, central.log_in("duyet").await);
+    let data = vec![5; 20_000];
+    let digest = Digest::of(&data);
+    let id = submitted_with(&author, data, "ordinary").await;
+    approver.post(&format!("/bulletins/{id}/approve"), json!({})).await;
+    approver.post(&format!("/bulletins/{id}/publish"), json!({})).await;
+    until("at the exchange", async || gateway.media.stat(digest).await.ok().filter(|stat| stat.complete)).await;
+    std::fs::remove_file(central.node().media.path(digest)).expect("removed");
+    central.stop().await;
+
+    let central = world.start().await;
+    let media = central.node().media.clone();
+    until("here again", async || media.stat(digest).await.ok().filter(|stat| stat.complete)).await;
+    central.stop().await;
+    shutdown.trigger();
+    gateway.close(&shutdown).await;
+}
