@@ -218,6 +218,10 @@ impl GrpcPeer {
         }
     }
 
+    fn for_media(&self, urgent: bool) -> ExchangeClient<Channel> {
+        if urgent { self.urgent.clone() } else { self.bulk.clone() }
+    }
+
     async fn call<T>(
         &self,
         limit: Duration,
@@ -261,17 +265,17 @@ impl Peer for GrpcPeer {
     }
 
     async fn stat_media(&self, request: wire::StatMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
-        let mut client = self.bulk.clone();
+        let mut client = self.for_media(request.urgent);
         self.call(CALL_TIMEOUT, client.stat_media(request)).await
     }
 
     async fn read_media(&self, request: wire::ReadMediaRequest) -> Result<wire::ReadMediaResponse, PeerError> {
-        let mut client = self.bulk.clone();
+        let mut client = self.for_media(request.urgent);
         self.call(CALL_TIMEOUT, client.read_media(request)).await
     }
 
     async fn write_media(&self, request: wire::WriteMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
-        let mut client = self.bulk.clone();
+        let mut client = self.for_media(request.urgent);
         self.call(CALL_TIMEOUT, client.write_media(request)).await
     }
 

@@ -84,6 +84,9 @@ pub enum MediaError {
     /// The range does not continue what is held, the file is too large, or its bytes have another digest.
     #[error("{0}")]
     Refused(String),
+    /// There is no room for it, or the member has too much unfinished; later there may be.
+    #[error("{0}")]
+    Full(String),
     /// The disk said no.
     #[error("media store: {0}")]
     Io(String),

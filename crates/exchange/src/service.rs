@@ -16,7 +16,7 @@ use crate::meter::{Flow, Meter, Topic};
 use crate::pack::{OnTheWire, pack, unpack};
 use crate::polls::News;
 use crate::quota::Class;
-use crate::refusal::{away, not_found, refusal_to_wire, unavailable};
+use crate::refusal::{away, busy, not_found, refusal_to_wire, unavailable};
 use crate::wants::Wants;
 use crate::{
     Deliveries, MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_HEADS, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media, MediaError,
@@ -27,6 +27,8 @@ use crate::{
 const VERIFIED_INLINE: usize = 16;
 /// When a reader is to come back for what must be asked of its origin, ms.
 const AWAY_RETRY_MS: u32 = 1_000;
+/// How long a member waits before it brings media again for which there was no room, ms.
+const MEDIA_FULL_PAUSE_MS: u32 = 60_000;
 
 /// Serves the exchange over a store.
 pub struct Service {
@@ -548,6 +550,10 @@ fn media_refusal(error: &MediaError) -> wire::Refusal {
     match error {
         MediaError::NotHeld(_) => not_found(error.to_string()),
         MediaError::Refused(what) => refusal_to_wire(&Refusal::Malformed(what.clone())),
+        MediaError::Full(what) => {
+            tracing::warn!(what, "media not taken");
+            busy(what.clone(), MEDIA_FULL_PAUSE_MS)
+        }
         MediaError::Io(_) => {
             tracing::error!(%error, "media");
             unavailable(error.to_string())

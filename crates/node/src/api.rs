@@ -1,5 +1,7 @@
 //! What every node answers over HTTP besides its own business: sessions, the log's state, read models, the link.
 
+mod storage;
+
 use std::net::SocketAddr;
 
 use axum::extract::{DefaultBodyLimit, State};
@@ -19,6 +21,8 @@ use crate::http::{self, ApiError, Json, Readiness, ServeLimits};
 use crate::models::{Comparison, ModelSet, ModelsError};
 use crate::shutdown::Shutdown;
 use crate::tls::{self, ClientAuth};
+
+pub use storage::{MemberPartsAnswer, StorageAnswer};
 
 /// Largest request to log in.
 const MAX_CREDENTIALS_BYTES: usize = 4 * 1024;
@@ -190,6 +194,7 @@ pub fn routes<S: ModelSet>(desk: &Desk<S>, own: Router) -> Router {
         .route("/api/v1/log", get(log::<S>))
         .route("/api/v1/link", get(link::<S>))
         .route("/api/v1/members", get(members::<S>))
+        .route("/api/v1/storage", get(storage::show::<S>))
         .route("/api/v1/models", get(models::<S>))
         .route("/api/v1/witness", get(crate::tlog::witness::<S>))
         .route("/api/v1/witness/forget", post(crate::tlog::forget::<S>))

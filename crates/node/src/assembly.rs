@@ -13,7 +13,7 @@ use httt_exchange::{Meter, SharedDirectory, StoppedFeeds, Witnessing};
 
 use crate::config::ConfigPath;
 use crate::http::Readiness;
-use crate::media::{MediaStore, MediaStoreError};
+use crate::media::{MediaConfig, MediaStore, MediaStoreError};
 use crate::models::{DEFAULT_SNAPSHOT_ENTRIES, SnapshotOptions};
 use crate::service::STOP_DEADLINE;
 use crate::shutdown::Shutdown;
@@ -23,8 +23,6 @@ use crate::tlog::TlogConfig;
 const HEALTH_LOOK: Duration = Duration::from_millis(500);
 /// Largest chunk that can be configured, MiB.
 const MAX_CHUNK_MIB: u64 = 4_096;
-/// Largest media file a node keeps: an hour of good audio, some minutes of video.
-const DEFAULT_MAX_MEDIA_BYTES: u64 = 256 * 1024 * 1024;
 /// Shortest time between two rounds of witnessing, ms.
 const MIN_WITNESS_EVERY_MS: u64 = 1_000;
 /// Largest signing key file.
@@ -52,12 +50,12 @@ pub struct NodeConfig {
     /// A signed checkpoint is written at most this often while events arrive, ms.
     #[serde(default = "default_checkpoint_ms")]
     pub checkpoint_ms: u64,
-    /// Largest media file, bytes.
-    #[serde(default = "default_max_media_bytes")]
-    pub max_media_bytes: u64,
     /// Read models are stored after so many entries, and at every stop; 0: never.
     #[serde(default = "default_snapshot_entries")]
     pub snapshot_entries: u64,
+    /// Where media are kept, and how much of them.
+    #[serde(default)]
+    pub media: MediaConfig,
     /// What outsiders see of the log.
     #[serde(default)]
     pub tlog: TlogConfig,
@@ -71,9 +69,6 @@ fn default_index_cache_mib() -> u64 {
 }
 fn default_checkpoint_ms() -> u64 {
     1_000
-}
-fn default_max_media_bytes() -> u64 {
-    DEFAULT_MAX_MEDIA_BYTES
 }
 fn default_snapshot_entries() -> u64 {
     DEFAULT_SNAPSHOT_ENTRIES
@@ -197,7 +192,13 @@ impl Node {
         }
         let known = Directory::trusting(trusted).knowing_own(code.clone(), public.clone());
         let directory = SharedDirectory::new(log.clone(), known);
-        let media = Arc::new(MediaStore::open(config.data_dir.join("media"), config.max_media_bytes)?);
+        let media = {
+            let (folder, config) = (config.data_dir.join("media"), config.media.clone());
+            tokio::task::spawn_blocking(move || MediaStore::open(folder, &config))
+                .await
+                .map_err(|error| NodeError::Config { field: "media", cause: error.to_string() })??
+        };
+        let media = Arc::new(media);
         let snapshots = (config.snapshot_entries > 0)
             .then(|| SnapshotOptions { dir: config.data_dir.join("models"), every: config.snapshot_entries });
         let every = Duration::from_millis(config.tlog.witness_every_ms);

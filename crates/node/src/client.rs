@@ -4,6 +4,8 @@
 //! is retried except on a connection that the peer closed before it read the request; whoever asks knows what may be
 //! asked twice. The current trace travels along.
 
+mod pieces;
+
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use axum::http::uri::Scheme;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -22,6 +25,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::telemetry::{TRACEPARENT, current_traceparent};
+
+pub use pieces::Pieces;
 
 /// How long a connection may take to be made.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -244,6 +249,15 @@ impl HttpClient {
     }
 
     async fn exchange(&self, request: Request<Bytes>, limit: usize) -> Result<Response<Bytes>, Cause> {
+        let (head, body) = self.begin(request).await?.into_parts();
+        let body = Limited::new(body, limit).collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() { Cause::TooLarge(limit) } else { Cause::Broken(chain(&*error)) }
+        })?;
+        Ok(Response::from_parts(head, body.to_bytes()))
+    }
+
+    /// Sends a request; the answer's head is here, its body comes.
+    async fn begin(&self, request: Request<Bytes>) -> Result<Response<Incoming>, Cause> {
         let mut request = request.map(Full::new);
         request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         if let Ok(traceparent) = HeaderValue::from_str(&current_traceparent())
@@ -251,14 +265,9 @@ impl HttpClient {
         {
             request.headers_mut().insert(TRACEPARENT, traceparent);
         }
-        let response = self.client.request(request).await.map_err(|error| {
+        self.client.request(request).await.map_err(|error| {
             if error.is_connect() { Cause::Connect(chain(&error)) } else { Cause::Broken(chain(&error)) }
-        })?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, limit).collect().await.map_err(|error| {
-            if error.is::<LengthLimitError>() { Cause::TooLarge(limit) } else { Cause::Broken(chain(&*error)) }
-        })?;
-        Ok(Response::from_parts(head, body.to_bytes()))
+        })
     }
 
     fn check(&self, uri: &Uri) -> Result<(), Cause> {

@@ -8,7 +8,7 @@
 //! | [`http`] | the server: accept loop, limits, drain, health, error answers |
 //! | [`client`] | the client: requests with a time limit, a size limit and errors that say where |
 //! | [`accounts`] | accounts from a file, passwords, one-time codes, lock-out, sessions |
-//! | [`media`] | files by their SHA-256, written in resumable ranges |
+//! | [`media`] | files by their SHA-256, moved in resumable ranges, kept in a folder or a bucket within a limit |
 //! | [`shutdown`] | one signal for all parts, and waiting until they have ended |
 //! | [`service`] | `main` without its boilerplate |
 //! | [`program`] | the command line of a service |

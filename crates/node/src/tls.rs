@@ -157,6 +157,15 @@ pub fn anonymous_client_config(ca: &Path) -> Result<ClientConfig, TlsError> {
     Ok(believing(ca)?.with_no_client_auth())
 }
 
+/// A client's side that believes nobody: for plain HTTP on this machine.
+pub(crate) fn trustless_client_config() -> Result<ClientConfig, TlsError> {
+    Ok(ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Provider)?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth())
+}
+
 fn believing(ca: &Path) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
     Ok(ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()

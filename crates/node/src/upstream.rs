@@ -14,20 +14,19 @@ use tokio::sync::watch;
 use crate::assembly::Node;
 use crate::client::HttpClient;
 use crate::config::Secret;
-use crate::media::{MediaStore, MediaStoreError};
+use crate::media::{self, MediaStore, RangeSize};
 use crate::telemetry;
 use crate::tls;
 use crate::tls::TlsError;
 use httt_exchange::grpc::{GrpcError, GrpcPeer, TlsIdentity};
 use httt_exchange::rest::{BodyFormat, HttpSend, RestPeer};
-use httt_exchange::{Flow, Link, MAX_MEDIA_RANGE, Meter, Peer, PeerError, RunnerOptions, Settings, Topic};
+use httt_exchange::{Link, Meter, Peer, PeerError, RunnerOptions, Settings};
 pub use platform::RestAuth;
+
+pub use crate::media::TransferError;
 
 /// Largest answer taken from a platform.
 const MAX_ANSWER_BYTES: usize = httt_exchange::MAX_MESSAGE_BYTES + 64 * 1024;
-
-/// A transfer waits for a peer that is busy so often in a row; then it is tried again later.
-const MAX_BUSY_IN_A_ROW: u32 = 5;
 
 /// Section `[upstream]`: whom this node copies from and pushes to. Changing it, in mid-feed, loses and doubles nothing.
 #[derive(Debug, Clone, Deserialize)]
@@ -155,6 +154,7 @@ pub struct Upstream {
     link: Link,
     media: Arc<MediaStore>,
     meter: Meter,
+    range: Arc<RangeSize>,
     start_alone_after: Duration,
 }
 
@@ -173,7 +173,8 @@ impl Upstream {
         };
         let start_alone_after = Duration::from_millis(config.start_alone_after_ms);
         let (media, meter) = (Arc::clone(&node.media), node.meter.clone());
-        Ok(Self { peer: Arc::new(peer), link: Link::default(), media, meter, start_alone_after })
+        let (peer, link, range) = (Arc::new(peer), Link::default(), Arc::default());
+        Ok(Self { peer, link, media, meter, range, start_alone_after })
     }
 
     /// The link's state.
@@ -214,103 +215,23 @@ impl Upstream {
         tokio::join!(copying, witness);
     }
 
-    /// Fetches a media file unless it is held, continuing where an earlier try broke off.
+    /// Fetches a media file unless it is held, continuing where an earlier try broke off. `urgent`, for an emergency's
+    /// file: by the connection that bulk does not use.
     ///
     /// # Errors
-    /// The peer is away or does not have it (yet), or the disk said no: try again later.
-    pub async fn fetch_media(&self, digest: Digest) -> Result<(), TransferError> {
-        let mut patience = Patience::default();
-        loop {
-            let stat = self.media.stat(digest).await?;
-            if stat.complete {
-                return Ok(());
-            }
-            let request = wire::ReadMediaRequest {
-                sha256: digest.0.to_vec(),
-                offset: stat.held,
-                max_bytes: MAX_MEDIA_RANGE as u32,
-            };
-            let sent = Flow::message(&request);
-            let answer = self.peer.read_media(request).await?;
-            let received = Flow::message(&answer).with_content((0, answer.data.len()));
-            self.meter.count(self.peer.name(), Topic::Media, sent, received);
-            if let Some(refusal) = answer.refusal {
-                patience.wait_or_give_up(refusal).await?;
-                continue;
-            }
-            if answer.data.is_empty() {
-                return Err(TransferError::NoProgress);
-            }
-            patience = Patience::default();
-            self.media.write_at(digest, answer.size, stat.held, answer.data).await?;
-        }
+    /// The peer is away or does not have it (yet), or the store said no: try again later.
+    pub async fn fetch_media(&self, digest: Digest, urgent: bool) -> Result<(), TransferError> {
+        media::fetch(self.peer.as_ref(), &self.media, &self.range, &self.meter, digest, urgent).await
     }
 
-    /// Sends a media file unless the peer holds it, continuing where an earlier try broke off.
+    /// Sends a media file unless the peer holds it, continuing where an earlier try broke off. `urgent` as for
+    /// [`Upstream::fetch_media`].
     ///
     /// # Errors
     /// As [`Upstream::fetch_media`].
-    pub async fn send_media(&self, digest: Digest) -> Result<(), TransferError> {
-        let stat = || self.peer.stat_media(wire::StatMediaRequest { sha256: digest.0.to_vec() });
-        let mut state = stat().await?;
-        let mut patience = Patience::default();
-        loop {
-            if let Some(refusal) = state.refusal {
-                patience.wait_or_give_up(refusal).await?;
-                state = stat().await?;
-                continue;
-            }
-            if state.complete {
-                return Ok(());
-            }
-            let (data, size) = self.media.read_range(digest, state.held, MAX_MEDIA_RANGE as u64).await?;
-            let (sha256, offset, bytes) = (digest.0.to_vec(), state.held, data.len());
-            let request = wire::WriteMediaRequest { sha256, size, offset, data };
-            let sent = Flow::message(&request).with_content((0, bytes));
-            let next = self.peer.write_media(request).await?;
-            self.meter.count(self.peer.name(), Topic::Media, sent, Flow::message(&next));
-            if !next.complete && next.refusal.is_none() && next.held <= offset {
-                return Err(TransferError::NoProgress);
-            }
-            if next.refusal.is_none() {
-                patience = Patience::default();
-            }
-            state = next;
-        }
+    pub async fn send_media(&self, digest: Digest, urgent: bool) -> Result<(), TransferError> {
+        media::send(self.peer.as_ref(), &self.media, &self.range, &self.meter, digest, urgent).await
     }
-}
-
-/// How often a peer said in a row that it is busy.
-#[derive(Default)]
-struct Patience(u32);
-
-impl Patience {
-    /// Waits as long as a busy peer says; any other refusal, or the same one again and again, ends the transfer.
-    async fn wait_or_give_up(&mut self, refusal: wire::Refusal) -> Result<(), TransferError> {
-        self.0 += 1;
-        if refusal.code() != wire::RefusalCode::Busy || self.0 > MAX_BUSY_IN_A_ROW {
-            return Err(TransferError::Refused(refusal.message));
-        }
-        tokio::time::sleep(Duration::from_millis(refusal.retry_after_ms.max(1).into())).await;
-        Ok(())
-    }
-}
-
-/// Why a media file was not moved.
-#[derive(Debug, thiserror::Error)]
-pub enum TransferError {
-    /// The peer.
-    #[error(transparent)]
-    Peer(#[from] PeerError),
-    /// The peer would not.
-    #[error("the peer refused: {0}")]
-    Refused(String),
-    /// The peer answers, and holds or gives no more than before.
-    #[error("the peer makes no progress")]
-    NoProgress,
-    /// The local store.
-    #[error(transparent)]
-    Media(#[from] MediaStoreError),
 }
 
 /// PEM texts for gRPC from the files of `[tls]`.

@@ -69,7 +69,13 @@ mod tests {
         assert_eq!(full.node.chunk_mib, sparse.node.chunk_mib);
         assert_eq!(full.node.index_cache_mib, sparse.node.index_cache_mib);
         assert_eq!(full.node.checkpoint_ms, sparse.node.checkpoint_ms);
-        assert_eq!(full.node.max_media_bytes, sparse.node.max_media_bytes);
+        let limits = |config: &Config| {
+            let media = config.node.media.clone();
+            let parts = (media.max_member_parts, media.max_member_part_bytes);
+            (media.max_file_bytes, media.max_store_bytes, parts, media.store)
+        };
+        assert_eq!(limits(&full), limits(&sparse));
+        assert!(full.node.media.s3.is_some() && sparse.node.media.s3.is_none());
         assert_eq!(full.telemetry.log_format, sparse.telemetry.log_format);
         assert_eq!(full.telemetry.log_filter, sparse.telemetry.log_filter);
     }
@@ -77,7 +83,7 @@ mod tests {
     #[test]
     fn unknown_keys_are_refused_and_all_known_ones_are_in_the_sample() {
         let full = sample_in_full();
-        for section in ["", "node", "tls", "upstream", "http", "http.tls", "accounts", "telemetry"] {
+        for section in ["", "node", "node.media", "tls", "upstream", "http", "http.tls", "accounts", "telemetry"] {
             let (before, after) = match section {
                 "" => ("", full.as_str()),
                 _ => full.split_once(&format!("\n[{section}]\n")).expect(section),

@@ -24,6 +24,7 @@ use httt_node::api;
 use httt_node::assembly::{Node, Trust};
 use httt_node::desk::{Desk, open_accounts};
 use httt_node::http::Readiness;
+use httt_node::media::Pinned;
 use httt_node::models::Models;
 use httt_node::program::ServiceArgs;
 use httt_node::service::announce_ready;
@@ -81,6 +82,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
 pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
     let node =
         Node::open(&config.node, Trust::Configured, concat!("central-source ", env!("CARGO_PKG_VERSION"))).await?;
+    // What is uploaded here is nowhere else for sure.
+    node.media.pin(|| Pinned::All);
     let readiness = Readiness::new();
     node.report_to(&readiness, shutdown);
     let models = Models::<CentralModels>::start(&node, shutdown).await?;
@@ -94,7 +97,7 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
         Ok::<_, Infallible>(())
     });
     upstream.level().await;
-    let sender = MediaSender::new(node.code.clone(), models.clone(), upstream.clone());
+    let sender = MediaSender::new(&node, models.clone(), upstream.clone());
     let stop = shutdown.watch();
     shutdown.spawn("media", async move {
         sender.run(stop).await;

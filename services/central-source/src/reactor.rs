@@ -1,19 +1,24 @@
 //! Media go where bulletins go: whatever a published bulletin refers to, the exchange shall hold.
 //!
 //! Driven by state and not by events: it looks at what is published and sends what is not known to be there. After a
-//! restart, or a rebuild of the models, it asks the exchange again and finds the files held; nothing is sent twice.
+//! restart, or a rebuild of the models, it asks the exchange again and finds the files held; nothing is sent twice. It asks
+//! again from time to time all the same: the exchange has a cache, and may have dropped or lost a file that is needed.
 //!
 //! Emergencies have a sender of their own, so that their files never wait for a large ordinary one or for its next try.
 //! Each sender has several files under way and lets every file wait for its own next try alone: one that never gets
 //! through takes nothing from the others but a place for the time of a try.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use httt_feed::{AgencyCode, Digest};
+use httt_node::assembly::Node;
+use httt_node::clock;
 use httt_node::exchange::LinkState;
+use httt_node::media::MediaStore;
 use httt_node::models::Models;
 use httt_node::upstream::{TransferError, Upstream};
 use tokio::sync::watch;
@@ -32,6 +37,9 @@ struct Pace {
     retry_least: Duration,
     /// A file's longest pause between tries. A link that comes back ends it early.
     retry_most: Duration,
+    /// How long it is believed that the exchange still holds a file: it keeps a cache, which drops what was not used
+    /// for long.
+    recheck: Duration,
 }
 
 const ORDINARY: Pace = Pace {
@@ -39,24 +47,27 @@ const ORDINARY: Pace = Pace {
     look_pause: Duration::from_millis(50),
     retry_least: Duration::from_secs(1),
     retry_most: Duration::from_secs(30),
+    recheck: Duration::from_secs(15 * 60),
 };
 const EMERGENCY: Pace = Pace {
     at_once: 8,
     look_pause: Duration::ZERO,
     retry_least: Duration::from_millis(250),
     retry_most: Duration::from_secs(2),
+    recheck: Duration::from_secs(60),
 };
 
 /// Sends media of own published bulletins to the exchange.
 pub(crate) struct MediaSender {
     own: AgencyCode,
+    media: Arc<MediaStore>,
     models: Models<CentralModels>,
     upstream: Upstream,
 }
 
 impl MediaSender {
-    pub(crate) fn new(own: AgencyCode, models: Models<CentralModels>, upstream: Upstream) -> Self {
-        Self { own, models, upstream }
+    pub(crate) fn new(node: &Node, models: Models<CentralModels>, upstream: Upstream) -> Self {
+        Self { own: node.code.clone(), media: Arc::clone(&node.media), models, upstream }
     }
 
     /// Runs until `stop` turns true.
@@ -69,19 +80,26 @@ impl MediaSender {
     }
 
     async fn send(&self, pace: Pace, emergency: bool) {
-        let wanted = || self.models.read(|models| wanted(models, &self.own, emergency));
-        let send = |digest| self.upstream.send_media(digest);
+        let now = clock::system();
+        let wanted = || self.models.read(|models| wanted(models, &self.own, emergency, now()));
+        let send = async |digest| {
+            // Lost here: the exchange may have it still.
+            if !self.media.stat(digest).await?.complete {
+                self.upstream.fetch_media(digest, emergency).await?;
+            }
+            self.upstream.send_media(digest, emergency).await
+        };
         Sender::new(pace).run(self.models.watch(), self.upstream.link().watch(), wanted, send).await;
     }
 }
 
-/// Files of own bulletins that are out and not withdrawn: of emergencies, or those that no emergency has.
-fn wanted(models: &CentralModels, own: &AgencyCode, emergency: bool) -> BTreeSet<Digest> {
+/// Files of own bulletins that are out and may be played: of emergencies, or those that no emergency has.
+fn wanted(models: &CentralModels, own: &AgencyCode, emergency: bool, now_ms: i64) -> BTreeSet<Digest> {
     let of = |emergency: bool| {
         let out = models.bulletins.iter().filter(move |bulletin| {
             bulletin.content.priority.is_emergency() == emergency
                 && bulletin.publisher == own.as_str()
-                && bulletin.withdrawn.is_none()
+                && bulletin.playable(now_ms)
         });
         out.filter_map(|bulletin| bulletin.content.media.as_ref()?.sha256.parse::<Digest>().ok())
     };
@@ -106,15 +124,15 @@ struct Retry {
 /// One loop that sends files, and what it knows of them.
 struct Sender {
     pace: Pace,
-    /// What the exchange said that it holds.
-    confirmed: BTreeSet<Digest>,
+    /// What the exchange said that it holds, and until when that is believed.
+    confirmed: BTreeMap<Digest, Instant>,
     under_way: BTreeSet<Digest>,
     failed: BTreeMap<Digest, Retry>,
 }
 
 impl Sender {
     fn new(pace: Pace) -> Self {
-        Self { pace, confirmed: BTreeSet::new(), under_way: BTreeSet::new(), failed: BTreeMap::new() }
+        Self { pace, confirmed: BTreeMap::new(), under_way: BTreeSet::new(), failed: BTreeMap::new() }
     }
 
     /// Sends what is `wanted`, looking again when the models or the link move, a file is through, or a pause ends.
@@ -138,7 +156,8 @@ impl Sender {
                 let sent = send(digest);
                 async move { (digest, sent.await) }
             }));
-            let due = self.failed.values().map(|retry| retry.due).filter(|due| *due > now).min();
+            let due = self.failed.values().map(|retry| retry.due).chain(self.confirmed.values().copied());
+            let due = due.filter(|due| *due > now).min();
             let look_pause = self.pace.look_pause;
             let moved = async {
                 let moved = positions.changed().await.is_ok();
@@ -167,10 +186,11 @@ impl Sender {
     /// Files to begin with now: those that never failed first, then the ones that have waited longest.
     fn begin(&mut self, wanted: &BTreeSet<Digest>, now: Instant) -> Vec<Digest> {
         self.failed.retain(|digest, _| wanted.contains(digest));
+        self.confirmed.retain(|digest, until| wanted.contains(digest) && *until > now);
         let due = |digest: &Digest| self.failed.get(digest).map(|retry| retry.due);
         let mut next: Vec<Digest> = wanted
             .iter()
-            .filter(|digest| !self.confirmed.contains(digest) && !self.under_way.contains(digest))
+            .filter(|digest| !self.confirmed.contains_key(digest) && !self.under_way.contains(digest))
             .filter(|digest| due(digest).is_none_or(|due| due <= now))
             .copied()
             .collect();
@@ -183,9 +203,9 @@ impl Sender {
     fn note(&mut self, digest: Digest, result: Result<(), TransferError>, now: Instant) {
         self.under_way.remove(&digest);
         let Err(error) = result else {
-            tracing::info!(sha256 = %digest, "the exchange holds the media file");
+            tracing::debug!(sha256 = %digest, "the exchange holds the media file");
             self.failed.remove(&digest);
-            self.confirmed.insert(digest);
+            self.confirmed.insert(digest, now + self.pace.recheck);
             return;
         };
         let before = self.failed.get(&digest).map(|retry| retry.pause);

@@ -32,6 +32,7 @@ use httt_node::desk::{Desk, open_accounts};
 use httt_node::exchange::rest::{PlatformOptions, router};
 use httt_node::exchange::{LogStore, Receipts, Service};
 use httt_node::http::{Peer, Readiness};
+use httt_node::media::Pinned;
 use httt_node::models::Models;
 use httt_node::program::ServiceArgs;
 use httt_node::service::announce_ready;
@@ -72,6 +73,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
     }
     let readiness = Readiness::new();
     node.report_to(&readiness, &shutdown);
+    // The origins have what is here, or the exchange has it.
+    node.media.pin(Pinned::nothing);
     let models = Models::<CarrierModels>::start(&node, &shutdown).await?;
     let upstream = Upstream::new(&config.upstream, &config.tls, &node)?;
     let link = upstream.clone();

@@ -38,7 +38,7 @@ impl ThroughMedia {
     async fn fetch(&self, digest: Digest) -> Result<(), MediaError> {
         let turn = self.turn(digest);
         let _turn = turn.lock().await;
-        self.upstream.fetch_media(digest).await.map_err(|error| {
+        self.upstream.fetch_media(digest, false).await.map_err(|error| {
             tracing::debug!(%digest, %error, "media not fetched");
             MediaError::NotHeld(digest)
         })
@@ -51,7 +51,7 @@ impl ThroughMedia {
         }
         let turn = self.turn(digest);
         let _turn = turn.lock().await;
-        match self.upstream.send_media(digest).await {
+        match self.upstream.send_media(digest, false).await {
             Ok(()) => stat,
             Err(error) => {
                 tracing::info!(%digest, %error, "media not passed on yet");

@@ -19,6 +19,7 @@ use httt_node::carrier::CarrierModels;
 use httt_node::desk::{Desk, open_accounts};
 use httt_node::exchange::{LogStore, Receipts, Service, grpc};
 use httt_node::http::Readiness;
+use httt_node::media::Pinned;
 use httt_node::models::Models;
 use httt_node::program::ServiceArgs;
 use httt_node::service::announce_ready;
@@ -53,6 +54,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
     enrol(&node, &config).await?;
     let readiness = Readiness::new();
     node.report_to(&readiness, &shutdown);
+    // The origins have what is here.
+    node.media.pin(Pinned::nothing);
     let models = Models::<CarrierModels>::start(&node, &shutdown).await?;
     let service = Service::new(
         Arc::new(LogStore::new(node.log.clone())),

@@ -46,6 +46,7 @@ use httt_node::api as node_api;
 use httt_node::assembly::{Node, Trust};
 use httt_node::desk::{Desk, open_accounts};
 use httt_node::http::Readiness;
+use httt_node::media::Pinned;
 use httt_node::models::Models;
 use httt_node::program::ServiceArgs;
 use httt_node::service::announce_ready;
@@ -134,6 +135,8 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<Started> {
         settings: config.devices,
         desk,
     });
+    let weak = province.weak();
+    node.media.pin(move || weak().map_or(Pinned::All, |province| reactor::media::pinned(&province)));
     lock(&province.statuses).tracker = reactor::ticks::resume_statuses(&province);
     *lock(&province.played) = reactor::ticks::resume_played(&province);
 

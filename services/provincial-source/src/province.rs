@@ -39,6 +39,12 @@ impl Province {
     pub(crate) fn new(inner: Inner) -> Self {
         Self(Arc::new(inner))
     }
+
+    /// For what the province itself owns: the province, while there is one.
+    pub(crate) fn weak(&self) -> impl Fn() -> Option<Self> + Send + Sync + 'static {
+        let inner = Arc::downgrade(&self.0);
+        move || inner.upgrade().map(Self)
+    }
 }
 
 impl Deref for Province {

@@ -164,6 +164,8 @@ pub(crate) static ROUTES: &[Route] = &[
     person(Get, "/api/v1/link", ("Đường truyền lên NDXP", "The way up: connected, behind, stopped"))
         .answer(Shape::Example(r#"{"connected":true,"behind":[],"stopped":[]}"#)),
     person(Get, "/api/v1/members", ("Các thành viên", "Members of the exchange")).answer(Shape::Example("[]")),
+    person(Get, "/api/v1/storage", ("Kho tệp: dung lượng và giới hạn", "Media kept, their limits, what was dropped or lost"))
+        .answer(Shape::Example(r#"{"store":"folder","files":0,"file_bytes":0,"parts":0,"part_bytes":0,"max_file_bytes":268435456,"max_store_bytes":68719476736,"max_member_parts":32,"max_member_part_bytes":2147483648,"dropped":0,"lost":0,"members":[]}"#)),
     person(Post, "/api/v1/models/compare", ("Đối chiếu dữ liệu với sổ ghi", "Compares the read models with their rebuild"))
         .answer(Shape::Example(COMPARED)),
     person(Post, "/api/v1/models/rebuild", ("Dựng lại dữ liệu từ sổ ghi", "Rebuilds the read models, compares, and takes the rebuilt ones"))

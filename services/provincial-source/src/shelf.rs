@@ -1,22 +1,21 @@
-//! Which media files are held, without asking the disk for every device.
+//! The media files held, and what bulletins say they are.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use httt_feed::Digest;
 use httt_node::media::MediaStore;
 
-/// Media known to be held. Only what is there is remembered: files come, they do not go while a bulletin needs them.
+/// Media files, as devices get them.
 pub(crate) struct Shelf {
     store: Arc<MediaStore>,
-    held: RwLock<HashSet<Digest>>,
     /// What bulletins say their files are.
     types: RwLock<HashMap<Digest, String>>,
 }
 
 impl Shelf {
     pub(crate) fn new(store: Arc<MediaStore>) -> Self {
-        Self { store, held: RwLock::default(), types: RwLock::default() }
+        Self { store, types: RwLock::default() }
     }
 
     /// The files themselves.
@@ -37,21 +36,17 @@ impl Shelf {
 
     /// Whether the file is held whole, as far as is known in memory.
     pub(crate) fn knows(&self, digest: Digest) -> bool {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).contains(&digest)
+        self.store.knows(digest)
     }
 
-    /// Whether the file is held whole. No file at all counts as held.
+    /// Whether the file is held whole. No file at all counts as held. The disk is not asked for every device.
     pub(crate) async fn holds(&self, digest: Option<Digest>) -> bool {
         let Some(digest) = digest else { return true };
         if self.knows(digest) {
             return true;
         }
         match self.store.stat(digest).await {
-            Ok(stat) if stat.complete => {
-                self.held.write().unwrap_or_else(PoisonError::into_inner).insert(digest);
-                true
-            }
-            Ok(_) => false,
+            Ok(stat) => stat.complete,
             Err(error) => {
                 tracing::warn!(%digest, %error, "the media store cannot be asked");
                 false

@@ -14,7 +14,7 @@ use httt_node::exchange::grpc::{self, GrpcPeer, TlsIdentity};
 use httt_node::exchange::{
     Link, LogStore, Meter, Receipts, RunnerOptions, Service, Settings, SharedDirectory, StoppedFeeds, run,
 };
-use httt_node::media::MediaStore;
+use httt_node::media::{MediaConfig, MediaStore};
 use httt_node::tls::{self, TlsConfig};
 use httt_node::upstream::tls_identity;
 use tokio::net::TcpListener;
@@ -26,8 +26,6 @@ use crate::pki;
 
 /// How long anything may take that is waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(600);
-/// Largest media file of the gateway; no media is sent here.
-const MEDIA_BYTES: u64 = 1 << 20;
 
 /// Everybody.
 pub(super) struct World {
@@ -227,7 +225,7 @@ fn serve(dir: &Path, gateway: &Member, listener: TcpListener, stop: &watch::Send
     let service = Arc::new(Service::new(
         Arc::new(LogStore::new(gateway.log.clone())),
         gateway.directory.clone(),
-        Arc::new(MediaStore::open(dir.join("media"), MEDIA_BYTES)?),
+        Arc::new(MediaStore::open(dir.join("media"), &MediaConfig::default())?),
         Receipts::Issue,
         StoppedFeeds::default(),
         stop.subscribe(),

@@ -142,6 +142,10 @@ impl RestPeer {
         }
     }
 
+    fn for_media(&self, urgent: bool) -> &HttpSend {
+        if urgent { &self.urgent } else { &self.bulk }
+    }
+
     /// `message` as a body.
     fn body<M: Message + Name>(&self, message: &M) -> Result<Option<(&'static str, Bytes)>, PeerError> {
         let body = self.format.encode(message, Strictness::Brief).map_err(|error| self.wrong(error))?;
@@ -296,20 +300,20 @@ impl Peer for RestPeer {
 
     async fn stat_media(&self, request: wire::StatMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
         let path = format!("/exchange/v1/media/{}/state", hex::encode(&request.sha256));
-        self.whole(Call::get(&self.bulk, path)).await
+        self.whole(Call::get(self.for_media(request.urgent), path)).await
     }
 
     async fn read_media(&self, request: wire::ReadMediaRequest) -> Result<wire::ReadMediaResponse, PeerError> {
         let sha256 = hex::encode(&request.sha256);
         let path = format!("/exchange/v1/media/{sha256}?offset={}&max_bytes={}", request.offset, request.max_bytes);
-        self.whole(Call::get(&self.bulk, path)).await
+        self.whole(Call::get(self.for_media(request.urgent), path)).await
     }
 
     async fn write_media(&self, request: wire::WriteMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
         let sha256 = hex::encode(&request.sha256);
         let path = format!("/exchange/v1/media/{sha256}?size={}&offset={}", request.size, request.offset);
         let body = Some(("application/octet-stream", request.data));
-        self.whole(Call { method: Method::PATCH, body, ..Call::get(&self.bulk, path) }).await
+        self.whole(Call { method: Method::PATCH, body, ..Call::get(self.for_media(request.urgent), path) }).await
     }
 
     async fn witness(&self, request: wire::WitnessRequest) -> Result<wire::WitnessResponse, PeerError> {

@@ -318,7 +318,7 @@ async fn stat_media(
     let format = BodyFormat::for_answer(&headers);
     match hex::decode(&sha256) {
         Ok(sha256) => {
-            let request = wire::StatMediaRequest { sha256 };
+            let request = wire::StatMediaRequest { sha256, urgent: false };
             respond(format, &platform.service.stat_media(&client.member, request).await)
         }
         Err(_) => malformed::<wire::StatMediaResponse>(format, NO_SHA256),
@@ -349,7 +349,7 @@ async fn read_media(
         Err(error) => return malformed::<T>(format, error.body_text()),
     };
     let Ok(sha256) = hex::decode(&sha256) else { return malformed::<T>(format, NO_SHA256) };
-    let request = wire::ReadMediaRequest { sha256, offset: range.offset, max_bytes: range.max_bytes };
+    let request = wire::ReadMediaRequest { sha256, offset: range.offset, max_bytes: range.max_bytes, urgent: false };
     respond(format, &platform.service.read_media(&client.member, request).await)
 }
 
@@ -368,7 +368,7 @@ async fn write_media(
         Err(error) => return malformed::<T>(format, error.body_text()),
     };
     let Ok(sha256) = hex::decode(&sha256) else { return malformed::<T>(format, NO_SHA256) };
-    let request = wire::WriteMediaRequest { sha256, size: range.size, offset: range.offset, data };
+    let request = wire::WriteMediaRequest { sha256, size: range.size, offset: range.offset, data, urgent: false };
     respond(format, &platform.service.write_media(&client.member, request).await)
 }
 

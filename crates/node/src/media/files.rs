@@ -3,22 +3,24 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use httt_feed::Digest;
 use ring::digest::{Context, SHA256};
 use uuid::Uuid;
 
-use super::{MediaStat, MediaStoreError, io_error};
+use super::MediaStoreError;
+use super::error::io_error;
+use super::ledger::Ledger;
 
 /// Buffer for reading whole files.
 const READ_BYTES: usize = 256 << 10;
 /// Levels of folders between the store's own and a file.
 const FAN_OUT: usize = 2;
 const INCOMING: &str = "incoming";
-/// How long an unfinished file waits for who brought it.
-const STALE: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Ends the names of unfinished files.
+const PART: &str = ".part";
 
 pub(super) fn path(folder: &Path, digest: &Digest) -> PathBuf {
     let name = digest.to_string();
@@ -26,8 +28,16 @@ pub(super) fn path(folder: &Path, digest: &Digest) -> PathBuf {
 }
 
 /// An unfinished file belongs to who brings it: nobody else can continue, spoil or discard it.
-fn part(path: &Path, writer: &str) -> PathBuf {
-    path.with_extension(format!("{writer}.part"))
+pub(super) fn part(path: &Path, writer: &str) -> PathBuf {
+    path.with_extension(format!("{writer}{PART}"))
+}
+
+/// What a name in the folder says: the file, and who brings it if it is unfinished.
+pub(super) fn read_name(name: &str) -> Option<(Digest, Option<&str>)> {
+    match name.split_once('.') {
+        None => Some((name.parse().ok()?, None)),
+        Some((digest, rest)) => Some((digest.parse().ok()?, Some(rest.strip_suffix(PART)?))),
+    }
 }
 
 pub(super) fn prepare(folder: &Path) -> Result<(), MediaStoreError> {
@@ -39,38 +49,33 @@ pub(super) fn prepare(folder: &Path) -> Result<(), MediaStoreError> {
         tracing::info!(path = %path.display(), "removing an unfinished upload");
         fs::remove_file(&path).map_err(|source| io_error(&path, source))?;
     }
-    sweep(folder, FAN_OUT)
+    Ok(())
 }
 
-/// Removes unfinished files that nobody has continued for [`STALE`].
-fn sweep(folder: &Path, levels: usize) -> Result<(), MediaStoreError> {
+/// Shows every file in the folder, at most [`FAN_OUT`] levels down.
+pub(super) fn walk(folder: &Path, show: &mut impl FnMut(&str, &fs::Metadata)) -> Result<(), MediaStoreError> {
+    walk_levels(folder, FAN_OUT, show)
+}
+
+fn walk_levels(
+    folder: &Path,
+    levels: usize,
+    show: &mut impl FnMut(&str, &fs::Metadata),
+) -> Result<(), MediaStoreError> {
     let failed = |source| io_error(folder, source);
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        let (path, metadata) = (entry.path(), entry.metadata().map_err(failed)?);
-        if metadata.is_dir() {
-            if levels > 0 {
-                sweep(&path, levels - 1)?;
-            }
-            continue;
-        }
-        let age = metadata.modified().ok().and_then(|changed| changed.elapsed().ok()).unwrap_or_default();
-        if path.extension().is_some_and(|extension| extension == "part") && age > STALE {
-            tracing::info!(path = %path.display(), "removing an unfinished file nobody continues");
-            discard(&path)?;
+        let metadata = entry.metadata().map_err(failed)?;
+        if !metadata.is_dir() {
+            show(&entry.file_name().to_string_lossy(), &metadata);
+        } else if levels > 0 {
+            walk_levels(&entry.path(), levels - 1, show)?;
         }
     }
     Ok(())
 }
 
-pub(super) fn stat(path: &Path, writer: &str) -> Result<MediaStat, MediaStoreError> {
-    if let Some(held) = length(path)? {
-        return Ok(MediaStat { held, complete: true });
-    }
-    Ok(MediaStat { held: length(&part(path, writer))?.unwrap_or(0), complete: false })
-}
-
-fn length(path: &Path) -> Result<Option<u64>, MediaStoreError> {
+pub(super) fn length(path: &Path) -> Result<Option<u64>, MediaStoreError> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata.len())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -78,23 +83,42 @@ fn length(path: &Path) -> Result<Option<u64>, MediaStoreError> {
     }
 }
 
-pub(super) fn write_at(
+/// What became of a piece.
+pub(super) enum Appended {
+    /// So many bytes are held.
+    Held(u64),
+    /// It was the last one, and the whole has the digest that it should.
+    Whole(Verified),
+}
+
+/// A whole file under a provisional name, whose bytes have this digest.
+pub(super) struct Verified {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    pub(super) path: PathBuf,
+}
+
+/// Adds a piece to `writer`'s unfinished file at `path`.
+pub(super) fn append(
+    ledger: &Ledger,
     path: &Path,
     writer: &str,
     digest: &Digest,
     total: u64,
     offset: u64,
     data: &[u8],
-) -> Result<MediaStat, MediaStoreError> {
-    let stat = stat(path, writer)?;
-    if stat.complete {
-        return Ok(stat);
-    }
+) -> Result<Appended, MediaStoreError> {
     let part = part(path, writer);
-    let mut held = stat.held;
+    ledger.continues(writer, *digest);
+    let mut held = length(&part)?.unwrap_or(0);
+    let gone = || {
+        discard(&part)?;
+        ledger.part(writer, *digest, None);
+        Ok(())
+    };
     if held > total {
         // Somebody announced a larger file under this digest: what was kept then is worthless.
-        discard(&part)?;
+        gone()?;
         held = 0;
     }
     if offset != held {
@@ -104,31 +128,32 @@ pub(super) fn write_at(
     if end > total {
         return Err(MediaStoreError::PastEnd { digest: *digest, end, total });
     }
-    let folder = folder_of(path);
-    create_folders(folder)?;
-    let mut file =
-        OpenOptions::new().append(true).create(true).open(&part).map_err(|source| io_error(&part, source))?;
-    if let Err(source) = file.write_all(data) {
+    ledger.grow_part(writer, *digest, end)?;
+    create_folders(folder_of(path))?;
+    let written = OpenOptions::new().append(true).create(true).open(&part).and_then(|mut file| {
         // Half a piece is no piece: the sender resumes where this one began.
-        let _ = file.set_len(held);
+        file.write_all(data).inspect_err(|_| drop(file.set_len(held)))
+    });
+    if let Err(source) = written {
+        ledger.part(writer, *digest, Some(held));
         return Err(io_error(&part, source));
     }
     if end < total {
-        return Ok(MediaStat { held: end, complete: false });
+        return Ok(Appended::Held(end));
     }
     let actual = digest_of(&part)?;
     if actual != *digest {
-        discard(&part)?;
+        gone()?;
         return Err(MediaStoreError::Mismatch { expected: *digest, actual });
     }
-    publish(&file, &part, path)?;
-    Ok(MediaStat { held: total, complete: true })
+    Ok(Appended::Whole(Verified { digest: *digest, size: total, path: part }))
 }
 
 /// Makes a verified file appear under its name, durably. After a failed sync the kernel may hold pages as clean that
 /// never reached the disk, so nothing is tried again with the same file: it goes, and the sender starts afresh.
-fn publish(file: &File, from: &Path, to: &Path) -> Result<(), MediaStoreError> {
-    let renamed = file.sync_all().and_then(|()| fs::rename(from, to));
+pub(super) fn publish(from: &Path, to: &Path) -> Result<(), MediaStoreError> {
+    create_folders(folder_of(to))?;
+    let renamed = File::open(from).and_then(|file| file.sync_all()).and_then(|()| fs::rename(from, to));
     if let Err(source) = renamed {
         discard(from)?;
         return Err(io_error(from, source));
@@ -142,7 +167,13 @@ fn publish(file: &File, from: &Path, to: &Path) -> Result<(), MediaStoreError> {
     Ok(())
 }
 
-pub(super) fn read_range(path: &Path, digest: &Digest, offset: u64, max: u64) -> Result<(Bytes, u64), MediaStoreError> {
+pub(super) fn read_range(
+    ledger: &Ledger,
+    path: &Path,
+    digest: &Digest,
+    offset: u64,
+    max: u64,
+) -> Result<(Bytes, u64), MediaStoreError> {
     let mut file = open(path, digest)?;
     let failed = |source| io_error(path, source);
     let size = file.metadata().map_err(failed)?.len();
@@ -152,7 +183,8 @@ pub(super) fn read_range(path: &Path, digest: &Digest, offset: u64, max: u64) ->
     file.seek(SeekFrom::Start(offset)).map_err(failed)?;
     let length = max.min(size - offset);
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
-    file.take(length).read_to_end(&mut bytes).map_err(failed)?;
+    (&mut file).take(length).read_to_end(&mut bytes).map_err(failed)?;
+    ledger.touch(digest, &file);
     Ok((bytes.into(), size))
 }
 
@@ -163,7 +195,7 @@ fn open(path: &Path, digest: &Digest) -> Result<File, MediaStoreError> {
     })
 }
 
-fn discard(path: &Path) -> Result<(), MediaStoreError> {
+pub(super) fn discard(path: &Path) -> Result<(), MediaStoreError> {
     match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(io_error(path, source)),
         _ => Ok(()),
@@ -201,9 +233,10 @@ fn sync_folder(folder: &Path) -> Result<(), MediaStoreError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|source| io_error(folder, source))
 }
 
-/// A file whose digest is not known yet. Removed when dropped unfinished.
+/// A file that is written here and whose digest is computed on the way: an upload, or a copy that is fetched. Removed when
+/// dropped, unless it was renamed.
 pub(super) struct Incoming {
-    folder: PathBuf,
+    ledger: Arc<Ledger>,
     path: PathBuf,
     file: File,
     context: Context,
@@ -211,16 +244,18 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    pub(super) fn create(folder: &Path) -> Result<Self, MediaStoreError> {
+    pub(super) fn create(folder: &Path, ledger: &Arc<Ledger>) -> Result<Self, MediaStoreError> {
         let path = folder.join(INCOMING).join(Uuid::now_v7().to_string());
         let file = File::create_new(&path).map_err(|source| io_error(&path, source))?;
-        Ok(Self { folder: folder.to_owned(), path, file, context: Context::new(&SHA256), size: 0 })
+        Ok(Self { ledger: Arc::clone(ledger), path, file, context: Context::new(&SHA256), size: 0 })
     }
 
     pub(super) fn write(&mut self, data: &[u8]) -> Result<(), MediaStoreError> {
+        let length = data.len() as u64;
+        self.ledger.grow_upload(length)?;
+        self.size += length;
         self.file.write_all(data).map_err(|source| io_error(&self.path, source))?;
         self.context.update(data);
-        self.size += data.len() as u64;
         Ok(())
     }
 
@@ -228,23 +263,14 @@ impl Incoming {
         self.size
     }
 
-    pub(super) fn digest(&self) -> Digest {
-        finished(self.context.clone())
-    }
-
-    /// Gives the file its name; call it with the digest's turn.
-    pub(super) fn finish(self) -> Result<(), MediaStoreError> {
-        let to = path(&self.folder, &self.digest());
-        if length(&to)?.is_none() {
-            create_folders(folder_of(&to))?;
-            publish(&self.file, &self.path, &to)?;
-        }
-        Ok(())
+    pub(super) fn verified(&self) -> Verified {
+        Verified { digest: finished(self.context.clone()), size: self.size, path: self.path.clone() }
     }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
+        self.ledger.end_upload(self.size);
         // Already renamed when finished. A failure leaves a file that the next opening removes.
         let _ = fs::remove_file(&self.path);
     }

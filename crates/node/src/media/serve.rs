@@ -36,7 +36,10 @@ impl From<MediaStoreError> for MediaError {
     fn from(error: MediaStoreError) -> Self {
         match error {
             MediaStoreError::NotFound(digest) => Self::NotHeld(digest),
-            MediaStoreError::Io { .. } | MediaStoreError::Stopping => Self::Io(error.to_string()),
+            MediaStoreError::Io { .. } | MediaStoreError::Bucket { .. } | MediaStoreError::Stopping => {
+                Self::Io(error.to_string())
+            }
+            MediaStoreError::Full { .. } | MediaStoreError::Quota { .. } => Self::Full(error.to_string()),
             other => Self::Refused(other.to_string()),
         }
     }

@@ -1,12 +1,21 @@
+mod bucket;
+mod limits;
+mod moving;
+mod s3;
+
 use super::*;
 use futures_util::stream;
 use std::convert::Infallible;
 
 const LIMIT: u64 = 1 << 20;
 
+fn config() -> MediaConfig {
+    MediaConfig::folder(LIMIT, 1 << 30)
+}
+
 fn store() -> (tempfile::TempDir, MediaStore) {
     let folder = tempfile::tempdir().expect("folder");
-    let store = MediaStore::open(folder.path().join("media"), LIMIT).expect("opens");
+    let store = MediaStore::open(folder.path().join("media"), &config()).expect("opens");
     (folder, store)
 }
 
@@ -28,7 +37,7 @@ async fn a_file_arrives_in_pieces() {
     assert!(matches!(store.read_range(digest, 0, 10).await, Err(MediaStoreError::NotFound(_))));
 
     // Another process run, hours later.
-    let store = MediaStore::open(folder.path().join("media"), LIMIT).expect("opens");
+    let store = MediaStore::open(folder.path().join("media"), &config()).expect("opens");
     assert_eq!(store.stat(digest).await.expect("stat"), MediaStat { held: 4_000, complete: false });
     for offset in [0, 3_999, 4_001] {
         let refused = store.write_at(digest, 10_000, offset, data.slice(..10)).await;
@@ -110,7 +119,7 @@ async fn uploads_get_their_digest() {
     assert_eq!(unfinished(&store), 0);
 
     std::fs::write(store.0.folder.join("incoming/left-by-a-crash"), "x").expect("write");
-    let store = MediaStore::open(folder.path().join("media"), LIMIT).expect("opens");
+    let store = MediaStore::open(folder.path().join("media"), &config()).expect("opens");
     assert_eq!(unfinished(&store), 0);
 }
 
@@ -147,7 +156,7 @@ async fn writers_of_one_file_take_turns() {
 #[tokio::test]
 async fn nobody_can_spoil_what_another_brings() {
     let dir = tempfile::tempdir().expect("dir");
-    let store = MediaStore::open(dir.path(), LIMIT).expect("store");
+    let store = MediaStore::open(dir.path(), &config()).expect("store");
     let data = Bytes::from(vec![7; 1_000]);
     let digest = Digest::of(&data);
     store.write_for("TW", digest, 1_000, 0, data.slice(..600)).await.expect("first");

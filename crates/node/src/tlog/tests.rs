@@ -21,6 +21,7 @@ use crate::assembly::{NodeConfig, Trust};
 use crate::carrier::CarrierModels;
 use crate::config::{AccountsConfig, ConfigPath};
 use crate::desk::open_accounts;
+use crate::media::MediaConfig;
 use crate::models::Models;
 
 const PASSWORD: &str = "mat-khau-thu-nghiem";
@@ -57,7 +58,7 @@ async fn fixture(public_entries: bool) -> Fixture {
         chunk_mib: 64,
         index_cache_mib: 8,
         checkpoint_ms: 3_600_000,
-        max_media_bytes: 1 << 20,
+        media: MediaConfig::default(),
         snapshot_entries: 0,
         tlog: TlogConfig { public_entries, ..TlogConfig::default() },
     };

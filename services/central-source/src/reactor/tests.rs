@@ -8,8 +8,13 @@ use super::*;
 /// Nothing waits longer than a test that hangs.
 const HANG: Duration = Duration::from_secs(10);
 /// Pauses that no test outlasts: what happens happens without waiting for them.
-const PACE: Pace =
-    Pace { at_once: 2, look_pause: Duration::ZERO, retry_least: Duration::from_secs(3_600), retry_most: Duration::MAX };
+const PACE: Pace = Pace {
+    at_once: 2,
+    look_pause: Duration::ZERO,
+    retry_least: Duration::from_secs(3_600),
+    retry_most: Duration::MAX,
+    recheck: Duration::from_secs(3_600),
+};
 
 fn file(number: u8) -> Digest {
     Digest::of(&[number])
@@ -115,6 +120,15 @@ async fn a_failed_file_is_tried_again_by_itself() {
     let mut bench = Bench::start(pace, |_| Some(Err(TransferError::NoProgress)));
     bench.publish(1);
     for _ in 0..5 {
+        assert_eq!(bench.begins().await, file(1));
+    }
+}
+
+#[tokio::test]
+async fn the_exchange_is_asked_again_after_a_while_whether_it_holds_a_file() {
+    let mut bench = Bench::start(Pace { recheck: Duration::from_millis(1), ..PACE }, |_| Some(Ok(())));
+    bench.publish(1);
+    for _ in 0..3 {
         assert_eq!(bench.begins().await, file(1));
     }
 }

@@ -188,6 +188,19 @@ pub(crate) fn refusal(error: MediaStoreError) -> ApiError {
             format!("Tệp lớn hơn {limit} byte cho phép."),
             format!("The file is larger than the {limit} bytes allowed."),
         ),
+        MediaStoreError::Full { used, limit, .. } => {
+            tracing::error!(%error, "an upload was refused");
+            ApiError::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "store_full",
+                format!(
+                    "Kho tệp đã đầy: {used} trong {limit} byte là các tệp phải giữ lại. Đề nghị báo quản trị viên."
+                ),
+                format!(
+                    "The media store is full: files that must stay take {used} of {limit} bytes. Tell an operator."
+                ),
+            )
+        }
         MediaStoreError::Upload(cause) => {
             tracing::info!(cause, "an upload broke off");
             ApiError::bad_request("Tệp gửi lên bị ngắt giữa chừng.", "The upload broke off.")

@@ -283,7 +283,7 @@ impl World {
         let text = format!(
             "{more}\n\
              [node]\nmember = \"TW\"\ndata_dir = \"data\"\nsigning_key = \"signing.pem\"\n\
-             gateway_fingerprint = \"{}\"\nmax_media_bytes = 1000000\n\
+             gateway_fingerprint = \"{}\"\n[node.media]\nmax_file_bytes = 1000000\n\
              [tls]\ncertificate = \"member.pem\"\nkey = \"member.key\"\nca = \"ca.pem\"\n\
              [upstream]\nkind = \"grpc\"\naddress = \"https://{}\"\nstart_alone_after_ms = 10\n\
              [http]\nlisten = \"127.0.0.1:0\"\ntls = {{ certificate = \"http.pem\", key = \"http.key\" }}\n\

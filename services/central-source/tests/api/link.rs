@@ -8,6 +8,7 @@ use httt_log::Transaction;
 use httt_node::assembly::{Node, NodeConfig, Trust};
 use httt_node::config::{ConfigPath, TlsConfig};
 use httt_node::exchange::{LogStore, Receipts, Service, grpc};
+use httt_node::media::MediaConfig;
 use httt_node::shutdown::Shutdown;
 use httt_node::tlog::TlogConfig;
 use httt_node::{tls, upstream};
@@ -39,7 +40,7 @@ async fn gateway(world: &World, shutdown: &Shutdown) -> Node {
         index_cache_mib: 1,
         checkpoint_ms: 1_000,
         tlog: TlogConfig::default(),
-        max_media_bytes: 1_000_000,
+        media: MediaConfig::default(),
         snapshot_entries: 0,
     };
     let node = Node::open(&config, Trust::Own, "test").await.expect("gateway");
@@ -140,6 +141,30 @@ async fn a_file_that_cannot_be_sent_holds_up_no_other() {
     let next = vec![3; 10_000];
     publish(&submitted_with(&author, next.clone(), "ordinary").await).await;
     assert!(arrives(Digest::of(&next)).await, "the next file waited");
+    central.stop().await;
+    shutdown.trigger();
+    gateway.close(&shutdown).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_lost_here_comes_back_from_the_exchange() {
+    let world = World::new(vec![]).await;
+    let shutdown = Shutdown::new();
+    let gateway = gateway(&world, &shutdown).await;
+    let central = world.start().await;
+    let (author, approver) = (central.log_in("bientap").await, central.log_in("duyet").await);
+    let data = vec![5; 20_000];
+    let digest = Digest::of(&data);
+    let id = submitted_with(&author, data, "ordinary").await;
+    approver.post(&format!("/bulletins/{id}/approve"), json!({})).await;
+    approver.post(&format!("/bulletins/{id}/publish"), json!({})).await;
+    until("at the exchange", async || gateway.media.stat(digest).await.ok().filter(|stat| stat.complete)).await;
+    std::fs::remove_file(central.node().media.path(digest)).expect("removed");
+    central.stop().await;
+
+    let central = world.start().await;
+    let media = central.node().media.clone();
+    until("here again", async || media.stat(digest).await.ok().filter(|stat| stat.complete)).await;
     central.stop().await;
     shutdown.trigger();
     gateway.close(&shutdown).await;

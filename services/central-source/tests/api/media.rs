@@ -45,3 +45,24 @@ async fn a_file_goes_up_is_referred_to_and_comes_down() {
     assert_eq!(reader.upload(vec![1]).await.0.as_u16(), 403);
     central.stop().await;
 }
+
+#[tokio::test]
+async fn a_full_store_says_so_and_keeps_what_it_has() {
+    let world = World::new(vec![]).await;
+    let config = world.path("central-source.toml");
+    let text = std::fs::read_to_string(&config).expect("configuration");
+    let small = "max_file_bytes = 100000\nmax_store_bytes = 150000";
+    std::fs::write(&config, text.replace("max_file_bytes = 1000000", small)).expect("write");
+    let central = world.start().await;
+    let author = central.log_in("bientap").await;
+    let (status, stored) = author.upload(vec![1; 100_000]).await;
+    assert_eq!(status.as_u16(), 200, "{stored}");
+    let (status, error) = author.upload(vec![2; 100_000]).await;
+    assert_eq!((status.as_u16(), &error["error"]["code"]), (507, &json!("store_full")));
+    let said = error["error"].to_string();
+    assert!(said.contains("100000") && said.contains("150000"), "{said}");
+    let sha256 = stored["sha256"].as_str().expect("digest");
+    let url = central.url(&format!("/api/v1/media/{sha256}"));
+    assert_eq!(central.client().get(&url).bearer(author.token()).send().await.expect("kept").body.len(), 100_000);
+    central.stop().await;
+}

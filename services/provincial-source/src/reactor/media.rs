@@ -1,4 +1,5 @@
-//! Fetches the files of bulletins, and offers a bulletin to its communes once everything of it is here.
+//! Fetches the files of bulletins, offers a bulletin to its communes once everything of it is here, and says which files
+//! must stay.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,6 +7,7 @@ use std::time::Duration;
 use httt_domain::models::PublishedBulletin;
 use httt_exchange::LinkState;
 use httt_feed::Digest;
+use httt_node::media::Pinned;
 use httt_wire::bulletin::BulletinOffered;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -51,6 +53,7 @@ enum End {
 pub(crate) async fn run(province: Province) {
     let mut positions = province.desk.models.watch();
     let mut link = province.desk.upstream.as_ref().map(|upstream| upstream.link().watch());
+    let mut losses = province.shelf.store().losses();
     let mut jobs: BTreeMap<String, Job> = BTreeMap::new();
     let mut running: JoinSet<(String, u32, End)> = JoinSet::new();
     let (mut cursor, mut up) = (0, false);
@@ -84,6 +87,8 @@ pub(crate) async fn run(province: Province) {
                 }
             },
             () = sleep_until(wake) => {}
+            // Whose file it was is found by looking at all of them: what is here still is known to be.
+            Ok(()) = losses.changed() => cursor = 0,
             () = came_back(&mut link, &mut up) => {
                 let now = Instant::now();
                 jobs.values_mut().for_each(|job| job.not_before = job.not_before.min(now));
@@ -139,6 +144,18 @@ fn is_offered(province: &Province, bulletin: &PublishedBulletin) -> bool {
             false
         }
     }
+}
+
+/// The files that must stay: those of bulletins that may be played here, and those of this node's own, which nobody else
+/// has.
+pub(crate) fn pinned(province: &Province) -> Pinned {
+    let now_ms = province.desk.now_ms();
+    province.desk.models.read(|models| {
+        let needed = models.bulletins.iter().filter(|bulletin| {
+            bulletin.publisher == province.own() || (bulletin.playable(now_ms) && province.concerns(bulletin))
+        });
+        Pinned::These(needed.filter_map(|bulletin| media_of(&bulletin.content)).collect())
+    })
 }
 
 fn offer_id(province: &Province, bulletin: &PublishedBulletin) -> uuid::Uuid {
@@ -197,7 +214,7 @@ fn finish(jobs: &mut BTreeMap<String, Job>, id: &str, version: u32, end: &End) {
 async fn work(province: &Province, bulletin: &PublishedBulletin) -> End {
     if let Some(digest) = media_of(&bulletin.content)
         && !province.shelf.holds(Some(digest)).await
-        && !fetch(province, &bulletin.bulletin, digest).await
+        && !fetch(province, bulletin, digest).await
     {
         return End::Failed;
     }
@@ -217,12 +234,13 @@ async fn work(province: &Province, bulletin: &PublishedBulletin) -> End {
     }
 }
 
-async fn fetch(province: &Province, bulletin: &str, digest: Digest) -> bool {
+async fn fetch(province: &Province, bulletin: &PublishedBulletin, digest: Digest) -> bool {
     let Some(upstream) = &province.desk.upstream else { return false };
-    match upstream.fetch_media(digest).await {
+    let urgent = bulletin.content.priority.is_emergency();
+    match upstream.fetch_media(digest, urgent).await {
         Ok(()) => province.shelf.holds(Some(digest)).await,
         Err(error) => {
-            tracing::debug!(bulletin, %digest, %error, "the media file did not come; it is tried again");
+            tracing::debug!(bulletin = bulletin.bulletin, %digest, %error, "the media file did not come; it is tried again");
             false
         }
     }

@@ -38,7 +38,7 @@ pub fn code(text: &str) -> AgencyCode {
     AgencyCode::new(text).unwrap()
 }
 
-fn key(member: &str) -> SigningKey {
+pub fn key(member: &str) -> SigningKey {
     SigningKey::from_seed(&Digest::of(member.as_bytes()).0).unwrap()
 }
 

@@ -52,6 +52,41 @@ pub(super) struct LogAnswer {
     feeds: Vec<FeedAnswer>,
 }
 
+/// The media store; with a bucket, the folder that is its cache.
+#[derive(Serialize, ToSchema)]
+pub(super) struct StorageAnswer {
+    /// `folder` or `s3`.
+    store: String,
+    /// Complete files.
+    files: u64,
+    file_bytes: u64,
+    /// Unfinished files.
+    parts: u64,
+    /// Their bytes, and those of uploads under way.
+    part_bytes: u64,
+    /// Largest file, bytes.
+    max_file_bytes: u64,
+    /// Limit of all these bytes together.
+    max_store_bytes: u64,
+    /// Unfinished files that one member may have.
+    max_member_parts: usize,
+    max_member_part_bytes: u64,
+    /// Complete files dropped since the start, to make room.
+    dropped: u64,
+    /// Complete files found lost or spoilt since the start.
+    lost: u64,
+    members: Vec<MemberPartsAnswer>,
+}
+
+/// Unfinished files of one member.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MemberPartsAnswer {
+    /// Agency code.
+    member: String,
+    parts: u64,
+    bytes: u64,
+}
+
 /// Witnessing.
 #[derive(Serialize, ToSchema)]
 pub(super) struct WitnessAnswer {
@@ -252,6 +287,15 @@ pub(super) fn link() {}
 pub(super) fn members() {}
 
 #[utoipa::path(
+    get, path = "/api/v1/storage", tag = "node", operation_id = "node_storage",
+    summary = "Kho tệp: dung lượng và giới hạn",
+    description = "How much of media is kept and may be, what was dropped to make room, what was lost. For operators and \
+                   auditors.",
+    responses((status = 200, description = "Use and limits", body = StorageAnswer)),
+)]
+pub(super) fn storage() {}
+
+#[utoipa::path(
     post, path = "/api/v1/models/compare", tag = "node", operation_id = "node_compare",
     summary = "So sánh mô hình đọc với bản dựng lại",
     description = "Rebuilds every read model from nothing and compares. For operators and auditors.",
@@ -367,6 +411,22 @@ mod tests {
             equal: true,
             verdict: models::Verdict::Equal,
             problem: text(),
+        });
+        let members = vec![api::MemberPartsAnswer { member: String::new(), parts: 0, bytes: 0 }];
+        assert_described::<MemberPartsAnswer>(&members[0]);
+        assert_described::<StorageAnswer>(api::StorageAnswer {
+            store: "folder",
+            files: 0,
+            file_bytes: 0,
+            parts: 0,
+            part_bytes: 0,
+            max_file_bytes: 0,
+            max_store_bytes: 0,
+            max_member_parts: 0,
+            max_member_part_bytes: 0,
+            dropped: 0,
+            lost: 0,
+            members,
         });
         assert_described::<ModelsAnswer>(api::ModelsAnswer { position: 0, models: vec![], progress: None });
         assert_described::<ModelAnswer>(api::ModelAnswer { model: "drafts", version: 1, problem: text() });
