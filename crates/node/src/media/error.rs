@@ -18,8 +18,8 @@ pub enum MediaStoreError {
     },
     /// There is no room, and nothing that may be dropped to make it.
     #[error(
-        "the media store is full: {used} of {limit} bytes are used by files that must stay, and {needed} more are \
-         needed; raise [node.media] max_store_bytes, or withdraw bulletins that are over"
+        "the media store is full: {used} of {limit} bytes are used by what must stay, and {needed} more are \
+         needed; raise [node.media] max_store_bytes, or let a bucket keep the files (store = \"s3\")"
     )]
     Full {
         /// Bytes used after everything that may go is gone.

@@ -193,12 +193,8 @@ pub(crate) fn refusal(error: MediaStoreError) -> ApiError {
             ApiError::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "store_full",
-                format!(
-                    "Kho tệp đã đầy: {used} trong {limit} byte là các tệp phải giữ lại. Đề nghị báo quản trị viên."
-                ),
-                format!(
-                    "The media store is full: files that must stay take {used} of {limit} bytes. Tell an operator."
-                ),
+                format!("Kho tệp đã đầy: đã dùng {used} trong {limit} byte. Đề nghị báo quản trị viên."),
+                format!("The media store is full: {used} of {limit} bytes are used. Tell an operator."),
             )
         }
         MediaStoreError::Upload(cause) => {
