@@ -407,7 +407,7 @@ fn receipt_id(feed: &FeedId, sequence: u64, digest: Digest) -> Uuid {
 }
 
 /// One receipt an accepted batch, to its origin. A duplicate has its receipt already.
-fn receipt_events(placed: &[Placed]) -> Vec<NewEvent> {
+pub(crate) fn receipt_events(placed: &[Placed]) -> Vec<NewEvent> {
     placed
         .iter()
         .filter(|placed| !placed.duplicate)
