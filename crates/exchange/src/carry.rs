@@ -19,7 +19,7 @@ pub use export::{Export, ExportError, Exporter, Selection};
 pub use format::{Decoder, Encoder, Fault, FormatError, Part};
 pub use import::{Import, Importer};
 pub use manifest::{Manifest, MediaPart, MediaPiece, Range};
-pub use report::{FeedReport, ImportReport, MediaOutcome, MediaReport, Outcome};
+pub use report::{BrokenReport, FeedReport, ImportReport, MediaOutcome, MediaReport, Outcome};
 
 /// Largest file taken. A stick holds less, mostly.
 pub const MAX_CARRIED_BYTES: u64 = 64 << 30;

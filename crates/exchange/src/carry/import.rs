@@ -9,8 +9,7 @@ use httt_log::{CommitError, Log, Transaction};
 
 use super::report::BrokenReport;
 use super::{
-    Decoder, FeedReport, FormatError, ImportReport, Manifest, MediaOutcome, MediaPart, MediaPiece, MediaReport,
-    Outcome, Part,
+    Decoder, FeedReport, FormatError, ImportReport, Manifest, MediaOutcome, MediaPiece, MediaReport, Outcome, Part,
 };
 use crate::admit::Admission;
 use crate::evidence::{Evidence, two_stories};
@@ -178,10 +177,11 @@ impl Import {
         match part {
             Part::Manifest(manifest) => {
                 // What is held already is told even if its piece is not in this file.
-                for MediaPart { digest, .. } in &manifest.media {
-                    if let Ok(stat) = self.node.media.stat(self.node.log.origin(), *digest).await {
+                let named: Vec<Digest> = manifest.media.iter().map(|part| part.digest).collect();
+                for digest in named {
+                    if let Ok(stat) = self.node.media.stat(self.node.log.origin(), digest).await {
                         let outcome = if stat.complete { MediaOutcome::Complete } else { MediaOutcome::Absent };
-                        self.media.insert(*digest, (outcome, stat.held));
+                        self.media.insert(digest, (outcome, stat.held));
                     }
                 }
                 self.manifest = Some(manifest);

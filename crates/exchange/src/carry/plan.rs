@@ -108,7 +108,7 @@ impl Exporter {
         let gateway = directory.member(reader).is_some_and(|member| member.kind == MemberKind::Gateway);
         let all: BTreeMap<FeedId, Head> = self.log.heads().into_iter().map(|head| (head.feed, head.head)).collect();
         let shown = |feed: &FeedId| feed.lane != Lane::Local && (gateway || directory.may_read(reader, feed).is_ok());
-        let wanted = self.wanted(all.keys().filter(|feed| feed.lane != Lane::Local)).await?;
+        let wanted = self.wanted(all.keys().cloned().collect()).await?;
         let mut manifest = Manifest {
             maker: own.clone(),
             reader: reader.clone(),
@@ -233,10 +233,11 @@ impl Exporter {
     }
 
     /// Media that bulletins held here name and that are not here, or not all of them.
-    async fn wanted(&self, feeds: impl Iterator<Item = &FeedId>) -> Result<Vec<MediaPart>, ExportError> {
+    async fn wanted(&self, mut feeds: Vec<FeedId>) -> Result<Vec<MediaPart>, ExportError> {
         let mut room = Room { left: u64::MAX, limited: false };
         let mut named = Named::new(Vec::new(), &mut room);
-        for feed in feeds.filter(|feed| feed.origin != *self.log.origin() && names_media(feed.lane)) {
+        feeds.retain(|feed| feed.origin != *self.log.origin() && names_media(feed.lane));
+        for feed in &feeds {
             let mut after = 0;
             loop {
                 let entries = self.log.read_feed(feed, after, MAX_CALL_BYTES)?;
