@@ -139,13 +139,16 @@ fn batch_of(fields: &Value) -> Batch {
     }
 }
 
+/// By audience and lane, the last sequence that a revoked key is good for.
+type LastAccepted = BTreeMap<(String, i32), u64>;
+
 /// A member, as far as verdicts need it.
 #[derive(Default, Clone)]
 struct Member {
     kind: i32,
     area: String,
-    /// By key id; with the last sequence by audience and lane, once revoked.
-    keys: BTreeMap<Vec<u8>, (PublicKey, Option<BTreeMap<(String, i32), u64>>)>,
+    /// By key id; with what it is still good for, once revoked.
+    keys: BTreeMap<Vec<u8>, (PublicKey, Option<LastAccepted>)>,
     carriers: BTreeSet<String>,
 }
 
