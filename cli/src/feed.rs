@@ -56,7 +56,7 @@ pub(crate) struct ExportArgs {
     to: PathBuf,
     /// An earlier file: one that the reader made, or the one made for it before. What it tells the reader holds is left
     /// out.
-    #[arg(long, alias = "have", value_name = "FILE")]
+    #[arg(long, visible_alias = "have", value_name = "FILE")]
     since: Option<PathBuf>,
     /// Only this feed, e.g. TW→*/content (-> serves for the arrow); may be given several times.
     #[arg(long, value_name = "FEED")]

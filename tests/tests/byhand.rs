@@ -207,7 +207,7 @@ async fn a_bulletin_goes_down_and_its_answer_up_on_sticks_alone() {
     assert_eq!(country.media("H24", Digest::of(&sound)), Some(sound));
 
     country.say("H24", "TW", Lane::Report, "received", None).await;
-    country.export("H24", "NDXP", "answer", &["--since", &country.path("down")]);
+    country.export("H24", "NDXP", "answer", &["--have", &country.path("down")]);
     country.takes("NDXP", "answer");
     country.export("NDXP", "TW", "back", &["--since", &country.path("to-tw")]);
     let report = country.takes("TW", "back");

@@ -28,7 +28,7 @@ pub const MAX_MANIFEST_BYTES: usize = 4 << 20;
 /// Most feeds that a manifest names: a nation's, several times over.
 pub const MAX_CARRIED_FEEDS: usize = 8_192;
 /// Most media files that a manifest names; more wait for the next file.
-pub const MAX_CARRIED_MEDIA: usize = 16_384;
+pub const MAX_CARRIED_MEDIA: usize = 8_192;
 /// Largest frame that is no manifest: a pack of entries, or a piece of media.
 pub const MAX_FRAME_BYTES: usize = crate::MAX_MESSAGE_BYTES;
 /// Largest pack of entries once unpacked: what one call carries, and the framing of its entries.

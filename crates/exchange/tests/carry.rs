@@ -9,10 +9,10 @@ use httt_exchange::carry::*;
 use httt_exchange::*;
 use httt_feed::*;
 use httt_log::{NewEvent, Transaction};
-use httt_wire::Message as _;
 use httt_wire::bulletin::{BulletinPublished, Content, Media as NamedMedia};
 use httt_wire::directory as pb;
 use httt_wire::exchange::Receipt;
+use httt_wire::{Message as _, Name as _};
 
 /// A node and what else carrying by hand needs.
 struct Hand {
@@ -232,6 +232,53 @@ async fn what_cannot_be_verified_yet_can_be_taken_later() {
     h24.takes(&gateway.export("H24", Some(&content)).await).await;
     h24.takes(&content).await;
     assert_eq!(h24.head("TW→*/content"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_exchanges_directory_is_told_apart() {
+    let other = Hand::open("NDXP");
+    let stranger = Sealer::new(code("NDXP"), key("somebody else"));
+    let feed = "NDXP→*/directory".parse().expect("feed");
+    let enrolled = pb::MemberEnrolled { member: "NDXP".into(), kind: 1, ..Default::default() };
+    let added = pb::KeyAdded { member: "NDXP".into(), key: Some(key("somebody else").public().to_wire()) };
+    let event = |version: u64, kind: String, data: Vec<u8>| httt_wire::feed::Event {
+        id: vec![version as u8; 16],
+        stream: "member/NDXP".into(),
+        version,
+        r#type: kind,
+        data: data.into(),
+        ..Default::default()
+    };
+    let events = vec![
+        event(1, pb::MemberEnrolled::full_name(), enrolled.encode_to_vec()),
+        event(2, pb::KeyAdded::full_name(), added.encode_to_vec()),
+    ];
+    let batch = stranger.seal(&feed, None, 0, events).expect("seals");
+    let h24 = Hand::open("H24");
+    let report = h24.import(&gateway_file(&other, &feed, &batch)).await;
+    assert_eq!(outcome(&report, "NDXP→*/directory").outcome, "other-exchange", "{report:#?}");
+    assert!(h24.node.log.is_empty() && h24.node.directory.get().gateway().is_none());
+}
+
+/// A file with one batch in it.
+fn gateway_file(maker: &Hand, feed: &FeedId, batch: &VerifiedBatch) -> Vec<u8> {
+    let range = Range { feed: feed.clone(), first: batch.sequence(), last: batch.head() };
+    let manifest = Manifest {
+        maker: maker.node.code.clone(),
+        reader: code("H24"),
+        made_at_ms: 0,
+        log_id: vec![0; 16],
+        position: 1,
+        ranges: vec![range],
+        held: vec![],
+        reached: vec![],
+        media: vec![],
+        wanted: vec![],
+        more: false,
+    };
+    let (mut encoder, first) = Encoder::begin(&manifest);
+    let pack = encoder.entries(feed, vec![batch.bytes().clone()]).expect("packs");
+    [first, pack, encoder.end()].concat()
 }
 
 #[tokio::test(flavor = "multi_thread")]

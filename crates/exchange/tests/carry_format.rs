@@ -174,6 +174,28 @@ fn what_is_intact_and_not_allowed_is_refused() {
 }
 
 #[test]
+fn a_manifest_that_names_too_much_is_refused() {
+    let refused = |manifest: Manifest, what: &str| {
+        let (_, bytes) = Encoder::begin(&manifest);
+        let text = read(&bytes, &[bytes.len()]).1.expect_err(what).to_string();
+        assert!(text.contains(what), "{text}");
+    };
+    let heads = vec![(feed("TW→*/content"), head(1)); MAX_CARRIED_FEEDS + 1];
+    let parts = vec![manifest().media[0]; MAX_CARRIED_MEDIA + 1];
+    let ranges = vec![manifest().ranges[0].clone(); MAX_CARRIED_FEEDS + 1];
+    refused(Manifest { held: heads.clone(), ..manifest() }, "held: 8193");
+    refused(Manifest { reached: heads, ..manifest() }, "reached: 8193");
+    refused(Manifest { media: parts.clone(), ..manifest() }, "media: 8193");
+    refused(Manifest { wanted: parts, ..manifest() }, "wanted: 8193");
+    refused(Manifest { ranges, ..manifest() }, "ranges: 8193");
+    refused(Manifest { log_id: vec![1; 15], ..manifest() }, "log_id");
+    let backwards = Range { first: 9, ..manifest().ranges[0].clone() };
+    refused(Manifest { ranges: vec![backwards], ..manifest() }, "ranges");
+    let beyond = MediaPart { until: 11, ..manifest().media[0] };
+    refused(Manifest { media: vec![beyond], ..manifest() }, "media");
+}
+
+#[test]
 fn lengths_beyond_the_limits_are_refused_before_anything_is_kept() {
     let (_, first) = Encoder::begin(&manifest());
     let frame = |kind: u8, length: usize| {

@@ -76,6 +76,12 @@ pub enum ExportError {
         /// Bytes.
         needed: u64,
     },
+    /// More feeds than a manifest can name.
+    #[error("{feeds} feeds are more than one file can name; export some of them with --feed or --lane")]
+    TooManyFeeds {
+        /// So many.
+        feeds: usize,
+    },
     /// The log.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -106,6 +112,9 @@ impl ExportError {
             ),
             Self::AfterNeedsOneFeed => "số thứ tự bắt đầu phải đi cùng đúng một luồng".to_owned(),
             Self::NoRoom { needed } => format!("tệp cần ít nhất {needed} byte"),
+            Self::TooManyFeeds { feeds } => {
+                format!("{feeds} luồng là quá nhiều cho một tệp; hãy xuất từng phần với --feed hoặc --lane")
+            }
             Self::Read(_) | Self::Media(_) | Self::Pack(_) | Self::Changed(_) => {
                 "không đọc được dữ liệu của nút".to_owned()
             }

@@ -222,7 +222,7 @@ impl Import {
                 }
                 Err(CommitError::Refused(refusal)) => {
                     self.node.evidence().keep_from(&feed, &refusal, &batches).await;
-                    progress.ended = Some(outcome_of(refusal));
+                    progress.ended = Some(outcome_of(&feed, refusal));
                     return;
                 }
                 Err(error) => {
@@ -234,7 +234,7 @@ impl Import {
         }
         if let Some((bytes, refusal)) = refused {
             tell(&self.node, maker.as_ref(), &feed, &refusal, bytes).await;
-            progress.ended = Some(outcome_of(refusal));
+            progress.ended = Some(outcome_of(&feed, refusal));
         }
     }
 
@@ -270,12 +270,13 @@ impl Import {
     }
 }
 
-fn outcome_of(refusal: Refusal) -> Outcome {
+fn outcome_of(feed: &FeedId, refusal: Refusal) -> Outcome {
     if let Some(sequence) = two_stories(&refusal) {
         return Outcome::Forked { sequence: Some(sequence) };
     }
     match refusal {
         Refusal::Gap { expected, got, .. } => Outcome::Gap { expected, got },
+        Refusal::UnknownKey { .. } if feed.lane == Lane::Directory => Outcome::OtherExchange,
         Refusal::NotAMember(_) | Refusal::UnknownKey { .. } => Outcome::Unknown(refusal),
         other => Outcome::Refused(other),
     }

@@ -9,7 +9,7 @@ use httt_wire::{Message as _, Name as _};
 
 use super::export::{ExportError, Exporter, Selection};
 use super::format::{FRAMING_BYTES, pack};
-use super::{MAX_CARRIED_MEDIA, MIN_ROOM_BYTES, Manifest, MediaPart, Range};
+use super::{MAX_CARRIED_FEEDS, MAX_CARRIED_MEDIA, MIN_ROOM_BYTES, Manifest, MediaPart, Range};
 use crate::{MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_MEDIA_RANGE};
 
 /// What a frame's message takes beside its bytes: a feed's or a digest's name, lengths.
@@ -104,7 +104,9 @@ impl Exporter {
         if selection.after.is_some() && selection.feeds.len() != 1 {
             return Err(ExportError::AfterNeedsOneFeed);
         }
-        let known = Known::from(earlier, own, reader)?;
+        let mut known = Known::from(earlier, own, reader)?;
+        // Else old wishes that nobody can fulfil would leave no place for what is new.
+        known.media.truncate(MAX_CARRIED_MEDIA / 2);
         let gateway = directory.member(reader).is_some_and(|member| member.kind == MemberKind::Gateway);
         let all: BTreeMap<FeedId, Head> = self.log.heads().into_iter().map(|head| (head.feed, head.head)).collect();
         let shown = |feed: &FeedId| feed.lane != Lane::Local && (gateway || directory.may_read(reader, feed).is_ok());
@@ -129,6 +131,10 @@ impl Exporter {
             .map(|(feed, head)| self.start(feed, *head, known.heads.get(feed), selection.after))
             .collect::<Result<Vec<u64>, _>>()?;
 
+        let named = manifest.held.len().max(feeds.len() + manifest.reached.len());
+        if named > MAX_CARRIED_FEEDS {
+            return Err(ExportError::TooManyFeeds { feeds: named });
+        }
         // The manifest as it would be if everything went in, and twice the feeds that it has already reached.
         let framing = |count: usize| count as u64 * 2 * MESSAGE_BYTES;
         let base = manifest.to_wire().encoded_len() as u64 + framing(feeds.len()) + 4 * FRAMING_BYTES;

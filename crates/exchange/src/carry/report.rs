@@ -23,6 +23,8 @@ pub enum Outcome {
     NotForThisNode,
     /// Origin or key are not in the directory that this node holds.
     Unknown(Refusal),
+    /// A directory, and not by the exchange that this node trusts.
+    OtherExchange,
     /// The origin told two stories; the feed stands still.
     Forked {
         /// Where, if this file showed it.
@@ -45,6 +47,7 @@ impl Outcome {
             Self::Gap { .. } => "gap",
             Self::NotForThisNode => "not-for-this-node",
             Self::Unknown(_) => "unknown-key",
+            Self::OtherExchange => "other-exchange",
             Self::Forked { .. } => "forked",
             Self::Refused(_) => "refused",
             Self::Unavailable(_) => "unavailable",
@@ -74,6 +77,10 @@ impl Outcome {
                 "chưa kiểm chứng được ({refusal}): danh bạ ở nút này chưa có. Hãy nhập tệp có danh bạ mới hơn của sàn \
                  trao đổi rồi nhập lại tệp này"
             ),
+            Self::OtherExchange => {
+                "danh bạ không phải của sàn trao đổi mà nút này tin (gateway_fingerprint trong tệp cấu hình); không nhận gì"
+                    .to_owned()
+            }
             Self::Forked { sequence: Some(sequence) } => format!(
                 "nguồn đã ký hai nội dung khác nhau ở số {sequence}; đã giữ cả hai làm bằng chứng và dừng luồng này. Hãy \
                  báo người quản trị sàn trao đổi"
@@ -102,6 +109,11 @@ impl Outcome {
                 "cannot be verified yet ({refusal}): the directory held here does not say. Import a file with the \
                  exchange's newer directory, then this one again"
             ),
+            Self::OtherExchange => {
+                "a directory, and not by the exchange that this node trusts (gateway_fingerprint in its configuration); \
+                 nothing taken"
+                    .to_owned()
+            }
             Self::Forked { sequence: Some(sequence) } => format!(
                 "its origin signed two histories that part at {sequence}; both are kept as evidence and the feed stops. \
                  Tell the exchange's operator"

@@ -325,7 +325,8 @@ pub(super) struct FeedReport {
     held: u64,
     /// Where the feed stands here now.
     head: u64,
-    /// `taken`, `held`, `gap`, `not-for-this-node`, `unknown-key`, `forked`, `refused`, `unavailable` or `missing`.
+    /// `taken`, `held`, `gap`, `not-for-this-node`, `unknown-key`, `other-exchange`, `forked`, `refused`, `unavailable`
+    /// or `missing`.
     outcome: String,
     message: String,
     message_en: String,
