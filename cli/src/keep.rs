@@ -74,7 +74,7 @@ fn progress() -> Result<(ProgressBar, OnKeepProgress<'static>)> {
     Ok((bar, on_progress))
 }
 
-fn time(ms: i64) -> String {
+pub(crate) fn time(ms: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
     time.ok().and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| format!("{ms} ms"))
 }

@@ -79,7 +79,7 @@ pub(crate) struct DumpArgs {
     dsse: bool,
 }
 
-fn lane(text: &str) -> Result<Lane> {
+pub(crate) fn lane(text: &str) -> Result<Lane> {
     let lane = Lane::ALL.into_iter().find(|lane| lane.as_str() == text);
     lane.ok_or_else(|| anyhow!("lanes are directory, emergency, content, report, status, local"))
 }

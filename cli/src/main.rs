@@ -3,6 +3,7 @@
 mod audit;
 mod bench;
 mod demo;
+mod feed;
 mod keep;
 mod log;
 mod models;
@@ -33,6 +34,9 @@ enum Command {
     /// Look into a log's folder, back it up, restore, archive, repair.
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Carry feeds by hand, in files.
+    #[command(subcommand)]
+    Feed(feed::FeedCommand),
     /// Prove a log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Pki(command) => pki::run(command).map(|()| ExitCode::SUCCESS),
         Command::Log(command) => log::run(command),
+        Command::Feed(command) => feed::run(command),
         Command::Audit(command) => audit::run(command),
         Command::Bench(command) => bench::run(command),
         Command::Models(command) => models::run(command),

@@ -6,7 +6,7 @@ use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
-    let files = ["feed", "exchange", "directory", "bulletin", "cluster", "report"]
+    let files = ["feed", "exchange", "directory", "bulletin", "cluster", "report", "carry"]
         .map(|package| root.join(format!("httt/{package}/v1/{package}.proto")));
     println!("cargo::rerun-if-changed={}", root.display());
 
@@ -26,6 +26,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ".httt.exchange.v1.Entries.entries",
         ".httt.exchange.v1.ReadMediaResponse.data",
         ".httt.exchange.v1.WriteMediaRequest.data",
+        ".httt.carry.v1.Pack.packed",
+        ".httt.carry.v1.MediaPiece.data",
     ]);
     tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;
     Ok(())

@@ -287,3 +287,29 @@ async fn securesystemslib_verifies_our_batches_as_dsse_envelopes() {
         assert_eq!(judge(1).code, Some(1), "{field}");
     }
 }
+
+#[test]
+fn cryptography_agrees_with_the_test_vectors() {
+    let python = python(&PACKAGES);
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
+    let judge = |folder: &Path| {
+        let script = source("python/verify.py");
+        let names = [script.as_path(), folder].map(|path| path.to_str().expect("path"));
+        run(&python, &[names[0], "vectors", names[1]])
+    };
+    let good = judge(&vectors);
+    assert_eq!((good.code, good.stdout.trim()), (Some(0), "ok 11 6"), "{good:#?}");
+    // A signature of each file with its last digit changed.
+    let folder = tempfile::tempdir().expect("dir");
+    for file in ["keys.json", "batches.json"] {
+        for name in ["keys.json", "batches.json"] {
+            fs::copy(vectors.join(name), folder.path().join(name)).expect("copy");
+        }
+        let text = fs::read_to_string(vectors.join(file)).expect("vectors");
+        let at = text.rfind(r#""signature": ""#).expect("a signature") + 30;
+        let mut bad = text.into_bytes();
+        bad[at] = if bad[at] == b'0' { b'1' } else { b'0' };
+        fs::write(folder.path().join(file), bad).expect("write");
+        assert_eq!(judge(folder.path()).code, Some(1), "{file}");
+    }
+}

@@ -47,6 +47,8 @@ pub enum Action {
     SubmitSummary,
     /// Create, change and lock accounts.
     ManageAccounts,
+    /// Bring feeds in and out by hand.
+    CarryFeeds,
     /// Read the log of who did what.
     ReadAudit,
     /// See bulletins, schedules, clusters, reports.
@@ -97,6 +99,7 @@ impl Action {
             Self::FileReport => "nộp báo cáo",
             Self::SubmitSummary => "gửi báo cáo tổng hợp",
             Self::ManageAccounts => "quản lý tài khoản",
+            Self::CarryFeeds => "xuất, nhập dữ liệu bằng tệp",
             Self::ReadAudit => "xem nhật ký hệ thống",
             Self::Read => "xem dữ liệu",
         }
@@ -115,6 +118,7 @@ impl Action {
             Self::FileReport => "file reports",
             Self::SubmitSummary => "submit summaries",
             Self::ManageAccounts => "manage accounts",
+            Self::CarryFeeds => "bring feeds in or out by hand",
             Self::ReadAudit => "read the audit log",
             Self::Read => "read data",
         }
@@ -124,13 +128,15 @@ impl Action {
 /// Whether a role allows an action at all; the area is looked at beside it, see [`Actor::covers`].
 pub fn may(role: Role, action: Action) -> bool {
     use Action::{
-        CommandDevices, FileReport, ManageAccounts, PublishBulletin, Read, ReadAudit, RegisterClusters, ReviewBulletin,
-        SetSchedule, SubmitSummary, WithdrawBulletin, WriteBulletin,
+        CarryFeeds, CommandDevices, FileReport, ManageAccounts, PublishBulletin, Read, ReadAudit, RegisterClusters,
+        ReviewBulletin, SetSchedule, SubmitSummary, WithdrawBulletin, WriteBulletin,
     };
     match role {
         Role::Author => matches!(action, WriteBulletin | PublishBulletin | Read),
         Role::Approver => matches!(action, ReviewBulletin | PublishBulletin | WithdrawBulletin | CommandDevices | Read),
-        Role::Operator => matches!(action, RegisterClusters | CommandDevices | ManageAccounts | ReadAudit | Read),
+        Role::Operator => {
+            matches!(action, RegisterClusters | CommandDevices | ManageAccounts | CarryFeeds | ReadAudit | Read)
+        }
         Role::CommuneOfficer => matches!(action, WriteBulletin | SetSchedule | CommandDevices | FileReport | Read),
         Role::Auditor => matches!(action, ReadAudit | Read),
         Role::ProvinceOfficer => {
@@ -188,6 +194,7 @@ mod tests {
             FileReport,
             SubmitSummary,
             ManageAccounts,
+            CarryFeeds,
         ] {
             assert!(!may(Role::Auditor, action), "{action:?}");
         }

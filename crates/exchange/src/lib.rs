@@ -6,13 +6,15 @@
 //! - [`judge`], a witness's rule: a log that was cosigned may only grow;
 //! - [`quota`], how much a caller may ask for.
 //!
-//! Around them thin drivers: [`grpc`] (mutual TLS), [`rest`] (what a province's platform speaks) and [`memory`] (tests).
+//! Around them thin drivers: [`grpc`] (mutual TLS), [`rest`] (what a province's platform speaks), [`carry`] (files on a
+//! stick) and [`memory`] (tests).
 //! [`Service`] is the serving side over a log; [`run`] drives a [`Copier`] over a log and a [`Peer`].
 //!
 //! The highest copied sequence is the cursor and the log is the outbox: there is no bookkeeping here that could
 //! disagree with the data.
 
 mod admit;
+pub mod carry;
 mod copier;
 mod deliveries;
 mod directory;

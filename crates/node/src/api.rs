@@ -200,6 +200,8 @@ pub fn routes<S: ModelSet>(desk: &Desk<S>, own: Router) -> Router {
         .route("/api/v1/witness/forget", post(crate::tlog::forget::<S>))
         .route("/api/v1/models/compare", post(compare::<S>))
         .route("/api/v1/models/rebuild", post(rebuild::<S>))
+        .route("/api/v1/feeds/import", post(crate::byhand::import::<S>))
+        .route("/api/v1/feeds/export", post(crate::byhand::export::<S>))
         .with_state(desk.clone())
         .merge(own)
         .layer(from_fn_with_state(desk.accounts.clone(), require_session));

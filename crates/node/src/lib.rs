@@ -19,6 +19,7 @@
 //! | [`upstream`] | the way up: peer, copier, media |
 //! | [`desk`] | people's commands: who may, what is appended, how a refusal reads |
 //! | [`api`] | what every node answers over HTTP |
+//! | [`byhand`] | feeds in files, taken and made over HTTP |
 //! | [`tlog`] | the log as others check it: tiles, checkpoints, witnessing |
 //! | [`clock`] | the time as a parameter |
 //!
@@ -27,6 +28,7 @@
 pub mod accounts;
 pub mod api;
 pub mod assembly;
+pub mod byhand;
 pub mod carrier;
 pub mod client;
 pub mod clock;

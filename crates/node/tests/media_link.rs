@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use httt_exchange::{Receipts, Service, grpc};
+use httt_exchange::{LogStore, Receipts, Service, grpc};
 use httt_feed::{Audience, Digest, Lane, SigningKey};
 use httt_log::{NewEvent, Transaction};
 use httt_node::assembly::{Node, NodeConfig, Trust};
@@ -144,7 +144,7 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
         let service = Arc::new(Service::new(
-            gateway.log.clone(),
+            Arc::new(LogStore::new(gateway.log.clone())),
             gateway.directory.clone(),
             gateway.media.clone(),
             Receipts::Issue,

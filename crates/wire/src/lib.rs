@@ -37,11 +37,19 @@ mod httt {
             tonic::include_proto!("httt.report.v1");
         }
     }
+    pub mod carry {
+        pub mod v1 {
+            tonic::include_proto!("httt.carry.v1");
+        }
+    }
 }
 
 #[doc(inline)]
 /// Bulletins and their delivery (`httt.bulletin.v1`).
 pub use httt::bulletin::v1 as bulletin;
+#[doc(inline)]
+/// Feeds carried by hand (`httt.carry.v1`).
+pub use httt::carry::v1 as carry;
 #[doc(inline)]
 /// Clusters, schedules, playback (`httt.cluster.v1`).
 pub use httt::cluster::v1 as cluster;

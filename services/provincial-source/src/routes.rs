@@ -176,6 +176,13 @@ pub(crate) static ROUTES: &[Route] = &[
         .answer(Shape::Example(r#"{"log_key":"…","cosigner_key":"…","cosigned_size":1024,"cosigners":["httt/NDXP"],"alarm":null,"watched":[]}"#)),
     person(Post, "/api/v1/witness/forget", ("Bắt đầu lại với sổ ghi của một nút khác", "Forgets what was cosigned of a log that begins anew; recorded with the reason"))
         .body(Shape::Example(r#"{"origin":"httt/NDXP","reason":"…"}"#)),
+    person(Post, "/api/v1/feeds/import", ("Nhập tệp dữ liệu mang bằng tay", "Takes a file of feeds brought by hand; tells by feed what became of it"))
+        .body(Shape::File)
+        .answer(Shape::Example(IMPORTED)),
+    person(Post, "/api/v1/feeds/export", ("Xuất tệp dữ liệu mang bằng tay", "Makes a file of feeds for a member; the body may be an earlier file, whose entries are left out"))
+        .query(EXPORT)
+        .body(Shape::File)
+        .answer(Shape::File),
     person(Get, openapi::PATH, ("Mô tả giao diện này", "This description"))
         .answer(Shape::Example("{}"))
         .called_by(Caller::Anybody)
@@ -184,6 +191,17 @@ pub(crate) static ROUTES: &[Route] = &[
 
 const COMPARED: &str =
     r#"[{"model":"bulletins","position":0,"live":"…","rebuilt":"…","equal":true,"verdict":"equal","problem":""}]"#;
+
+const IMPORTED: &str = r#"{"ok":true,"maker":"NDXP","reader":"H24","made_at_ms":0,"for_somebody_else":false,"more":false,"feeds":[{"feed":"TW→*/content","first":1,"last":5,"taken":5,"held":0,"head":5,"outcome":"taken","message":"…","message_en":"…"}],"media":[{"sha256":"…","size":0,"held":0,"outcome":"complete","message":"…","message_en":"…"}],"broken":null}"#;
+
+const EXPORT: &[(&str, &str)] = &[
+    ("for", "agency code of the reader"),
+    ("feed", "only these feeds, separated by commas"),
+    ("lane", "only these lanes, separated by commas"),
+    ("after", "begin after this sequence; with one feed"),
+    ("media", "whether media files go along; default true"),
+    ("max_bytes", "the file must not be larger"),
+];
 
 const fn person(method: HttpMethod, path: &'static str, summary: (&'static str, &'static str)) -> Route {
     Route {

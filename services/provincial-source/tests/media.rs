@@ -15,8 +15,9 @@ use httt_feed::{Audience, Digest, Lane, MemberKind, Sealer, SigningKey};
 use httt_log::{NewEvent, Transaction};
 use httt_node::assembly::{Node, NodeConfig, Trust};
 use httt_node::config::{ConfigPath, TlsConfig, load};
-use httt_node::exchange::rest::{ClientId, OAuthClients, router};
-use httt_node::exchange::{Receipts, Service};
+use httt_node::exchange::quota::CallRates;
+use httt_node::exchange::rest::{Client, ClientKey, Clients, PlatformOptions, router};
+use httt_node::exchange::{LogStore, Receipts, Service};
 use httt_node::http::{ServeLimits, serve_with};
 use httt_node::media::{MediaStat, Pinned};
 use httt_node::shutdown::Shutdown;
@@ -103,15 +104,23 @@ impl Platform {
         }
         let shutdown = Shutdown::new();
         let (log, directory, media) = (node.log.clone(), node.directory.clone(), node.media.clone());
+        let log = Arc::new(LogStore::new(log));
         let service = Service::new(log, directory, media, Receipts::Issue, node.stopped.clone(), shutdown.watch());
-        let client = ClientId { member: code(OWN), secret_sha256: Digest::of(SECRET.as_bytes()) };
-        let clients = OAuthClients::new([("h24".to_owned(), client)].into());
+        let key = ClientKey::OAuth2 { id: "h24".into(), secret_sha256: Digest::of(SECRET.as_bytes()) };
+        let client = Client { key, member: code(OWN), rates: CallRates::UNLIMITED, disabled: false };
+        let options = PlatformOptions {
+            clients: Clients::new(vec![client]).unwrap(),
+            records: Arc::new(|_| {}),
+            address_of: |_| std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+            clock: Arc::new(|| 0),
+            uptime: Arc::new(|| 0),
+        };
         let file = |name: &str| ConfigPath::new(place.path(name));
         let tls = TlsConfig { certificate: file("tls.pem"), key: file("tls.key"), ca: None };
         let tls = server_config(&tls, ClientAuth::None).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let routes = router(Arc::new(service), Arc::new(clients));
+        let routes = router(Arc::new(service), options);
         tokio::spawn(serve_with(listener, Some(tls), routes, shutdown.clone(), ServeLimits::default()));
         place.write("secret", SECRET);
         let dead = "kind = 'grpc'\naddress = 'https://127.0.0.1:1'";

@@ -5,6 +5,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::routes::shapes::FileShape;
+
 /// What is typed to log in.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Credentials {
@@ -339,10 +341,98 @@ pub(super) fn witness() {}
 )]
 pub(super) fn forget() {}
 
+/// What became of a file of feeds.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ImportReport {
+    /// Nothing was wrong; also when everything was held already.
+    ok: bool,
+    /// Who made the file, and for whom.
+    maker: Option<String>,
+    reader: Option<String>,
+    made_at_ms: Option<i64>,
+    /// It was made for somebody else. What this node may read of it was taken all the same.
+    for_somebody_else: bool,
+    /// Its maker had no room for all entries; the next file goes on.
+    more: bool,
+    feeds: Vec<FeedReport>,
+    media: Vec<MediaReport>,
+    /// What is wrong with the file. What came before that place was taken.
+    broken: Option<BrokenReport>,
+}
+
+/// One feed of a file.
+#[derive(Serialize, ToSchema)]
+pub(super) struct FeedReport {
+    feed: String,
+    /// First and last sequence in the file.
+    first: u64,
+    last: u64,
+    /// Entries taken, and those that were held already.
+    taken: u64,
+    held: u64,
+    /// Where the feed stands here now.
+    head: u64,
+    /// `taken`, `held`, `gap`, `not-for-this-node`, `unknown-key`, `other-exchange`, `forked`, `refused`, `unavailable`
+    /// or `missing`.
+    outcome: String,
+    message: String,
+    message_en: String,
+}
+
+/// One media file of a file of feeds.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MediaReport {
+    sha256: String,
+    size: u64,
+    /// Bytes held here now.
+    held: u64,
+    /// `complete`, `part`, `gap`, `absent` or `refused`.
+    outcome: String,
+    message: String,
+    message_en: String,
+}
+
+/// Where a file is damaged.
+#[derive(Serialize, ToSchema)]
+pub(super) struct BrokenReport {
+    offset: u64,
+    message: String,
+    message_en: String,
+}
+
+#[utoipa::path(
+    post, path = "/api/v1/feeds/import", tag = "node", operation_id = "node_import",
+    summary = "Nhập tệp dữ liệu mang bằng tay",
+    description = "Takes a file made by `httt feed export` or by another node's `/api/v1/feeds/export`. What was good \
+                   before a damaged place is kept. For operators.",
+    request_body(content = inline(FileShape), content_type = "application/octet-stream"),
+    responses((status = 200, description = "What became of it, by feed; see `ok`", body = ImportReport)),
+)]
+pub(super) fn import() {}
+
+#[utoipa::path(
+    post, path = "/api/v1/feeds/export", tag = "node", operation_id = "node_export",
+    summary = "Xuất tệp dữ liệu mang bằng tay",
+    description = "Makes a file of entries and media for a member. The body is empty, or an earlier file: one that the \
+                   reader made, or the one made for it before; what it tells the reader holds is left out. For operators.",
+    params(
+        ("for" = String, Query, description = "agency code of the reader"),
+        ("feed" = Option<String>, Query, description = "only these feeds, separated by commas"),
+        ("lane" = Option<String>, Query, description = "only these lanes, separated by commas"),
+        ("after" = Option<u64>, Query, description = "begin after this sequence; with one feed"),
+        ("media" = Option<bool>, Query, description = "whether media files go along; default true"),
+        ("max_bytes" = Option<u64>, Query, description = "the file must not be larger"),
+    ),
+    request_body(content = inline(FileShape), content_type = "application/octet-stream"),
+    responses((status = 200, description = "The file", body = inline(FileShape), content_type = "application/octet-stream")),
+)]
+pub(super) fn export() {}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use httt_node::exchange::carry;
     use httt_node::{api, models, tlog};
     use serde::Serialize;
     use utoipa::PartialSchema;
@@ -428,6 +518,38 @@ mod tests {
             lost: 0,
             members,
         });
+        assert_described::<ImportReport>(carry::ImportReport {
+            ok: true,
+            maker: None,
+            reader: None,
+            made_at_ms: None,
+            for_somebody_else: false,
+            more: false,
+            feeds: vec![],
+            media: vec![],
+            broken: None,
+        });
+        assert_described::<FeedReport>(carry::FeedReport {
+            feed: text(),
+            first: 0,
+            last: 0,
+            taken: 0,
+            held: 0,
+            head: 0,
+            outcome: "taken",
+            message: text(),
+            message_en: text(),
+        });
+        assert_described::<MediaReport>(carry::MediaReport {
+            sha256: text(),
+            size: 0,
+            held: 0,
+            outcome: "complete",
+            message: text(),
+            message_en: text(),
+        });
+        let broken = carry::BrokenReport { offset: 0, message: text(), message_en: text() };
+        assert_described::<BrokenReport>(broken);
         assert_described::<ModelsAnswer>(api::ModelsAnswer { position: 0, models: vec![], progress: None });
         assert_described::<ModelAnswer>(api::ModelAnswer { model: "drafts", version: 1, problem: text() });
         assert_described::<ProgressAnswer>(api::ProgressAnswer {
