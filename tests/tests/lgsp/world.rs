@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use httt_feed::{AgencyCode, Audience, Digest, FeedId, Lane, Sealer, SigningKey};
-use httt_log::{Entry, Log, NewEvent, Options, Transaction};
+use httt_log::{Entry, Log, NewEvent, OpenError, Options, Transaction};
 use httt_node::accounts::hash_password;
 use httt_node::config::load;
 use httt_node::shutdown::Shutdown;
@@ -16,18 +16,18 @@ use httt_provincial_source::Started;
 use httt_wire::Message as _;
 use httt_wire::exchange::Receipt;
 use rcgen::string::Ia5String;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use tokio::task::JoinHandle;
 
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
-pub const PASSWORD: &str = "một mật khẩu rất dài 2026";
+pub(crate) const PASSWORD: &str = "một mật khẩu rất dài 2026";
 /// What the client by OAuth2 and the client by keys know.
-pub const CLIENT_SECRET: &str = "f3b1-2c7d-aa90-55e1";
+pub(crate) const CLIENT_SECRET: &str = "f3b1-2c7d-aa90-55e1";
 
 /// How the province reaches the exchange.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     Direct,
     /// By OAuth2, in protobuf.
     Adapter,
@@ -35,47 +35,52 @@ pub enum Way {
     AdapterByKeys,
 }
 
-pub struct World {
+pub(crate) struct World {
     dir: tempfile::TempDir,
     exchange: SocketAddr,
-    pub adapter_at: SocketAddr,
+    pub(crate) adapter_at: SocketAddr,
 }
 
 /// A service that runs in this process.
-pub struct Running {
+pub(crate) struct Running {
     shutdown: Shutdown,
     task: JoinHandle<()>,
+    log: PathBuf,
 }
 
 impl Running {
     /// Stops it, as SIGTERM would, and waits until its log is closed.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.shutdown.trigger();
         tokio::time::timeout(PATIENCE, self.task).await.expect("stops").expect("ran well");
+        unlocked(&self.log).await;
     }
 }
 
 /// The province, while it runs.
-pub struct Province {
+pub(crate) struct Province {
     shutdown: Shutdown,
-    pub started: Started,
+    pub(crate) started: Started,
 }
 
 impl Province {
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
+        let log = self.started.node.log.dir().to_owned();
         self.shutdown.trigger();
         self.started.node.close(&self.shutdown).await;
+        drop(self.started.models);
+        unlocked(&log).await;
     }
 
     /// Seals one batch with `bytes` of text in it.
-    pub async fn say(&self, lane: Lane, bytes: usize) {
+    pub(crate) async fn say(&self, lane: Lane, bytes: usize) {
         let data = httt_wire::bulletin::BulletinWithdrawn { bulletin: "b".into(), reason: "x".repeat(bytes) };
         let event = NewEvent::of(Audience::One(code("TW")), lane, format!("test/{lane}"), &data);
         self.started.node.log.commit(Transaction::append([event])).await.expect("commits");
     }
 
     /// Waits until the gateway's receipts say that it holds `feed` as far as this province does.
-    pub async fn receipted(&self, lane: Lane) {
+    pub(crate) async fn receipted(&self, lane: Lane) {
         let feed = own(lane);
         let here = self.started.node.log.head(&feed).expect("said").sequence;
         until("receipts", || async {
@@ -85,16 +90,26 @@ impl Province {
     }
 }
 
-pub fn code(text: &str) -> AgencyCode {
+/// Waits until nothing in this process holds the log, as the end of a process would have it.
+async fn unlocked(log: &Path) {
+    until("the log is let go", || async {
+        let options = Options { read_only: true, ..Options::default() };
+        let opened = Log::open(log, Arc::new(Sealer::new(code("NDXP"), key("NDXP"))), options);
+        !matches!(opened, Err(OpenError::Locked { .. }))
+    })
+    .await;
+}
+
+pub(crate) fn code(text: &str) -> AgencyCode {
     AgencyCode::new(text).expect("code")
 }
 
 /// The province's feed to the ministry.
-pub fn own(lane: Lane) -> FeedId {
+pub(crate) fn own(lane: Lane) -> FeedId {
     FeedId::new(code("H55"), Audience::One(code("TW")), lane)
 }
 
-pub async fn until<F: Future<Output = bool>>(what: &str, mut is: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is: impl FnMut() -> F) {
     let end = Instant::now() + PATIENCE;
     while !is().await {
         assert!(Instant::now() < end, "not in time: {what}");
@@ -103,7 +118,7 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut is: impl FnMut() ->
 }
 
 /// Every entry of `feed`.
-pub fn entries(log: &Log, feed: &FeedId) -> Vec<Entry> {
+pub(crate) fn entries(log: &Log, feed: &FeedId) -> Vec<Entry> {
     let mut all: Vec<Entry> = Vec::new();
     loop {
         let after = all.last().map_or(0, |entry| entry.sequence);
@@ -116,9 +131,9 @@ pub fn entries(log: &Log, feed: &FeedId) -> Vec<Entry> {
 }
 
 /// The receipts in a log, by feed and sequence.
-pub fn receipts(log: &Log) -> Vec<(FeedId, u64)> {
+pub(crate) fn receipts(log: &Log) -> Vec<(FeedId, u64)> {
     let feed = FeedId::new(code("NDXP"), Audience::One(code("H55")), Lane::Report);
-    let events = entries(log, &feed).into_iter().flat_map(|entry| entry.batch.events);
+    let events = entries(log, &feed).into_iter().flat_map(|entry| entry.batch.events.clone());
     let receipts = events.map(|event| Receipt::decode(event.data.as_ref()).expect("a receipt"));
     receipts
         .map(|receipt| (FeedId::from_wire(receipt.feed.as_ref().expect("feed")).expect("feed"), receipt.sequence))
@@ -126,7 +141,7 @@ pub fn receipts(log: &Log) -> Vec<(FeedId, u64)> {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("dir");
         let listeners = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
         let [exchange, gateway_at, adapter_at, province_at] =
@@ -136,7 +151,7 @@ impl World {
         world.write_members();
         let hash = hash_password(PASSWORD).expect("hash");
         let account =
-            format!("[[account]]\nname = 'auditor'\npassword_hash = '{hash}'\nroles = ['auditor']\narea = ''\n");
+            format!("[[account]]\nname = 'auditor'\npassword_hash = '{hash}'\nroles = ['auditor']\narea = 'VN'\n");
         world.write("accounts.toml", &account);
         world.write("secret", CLIENT_SECRET);
         let exchange = format!("[exchange]\nlisten = '{}'\nmembers = 'members'\n", world.exchange);
@@ -154,7 +169,7 @@ impl World {
         world
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -200,6 +215,8 @@ impl World {
             let own = KeyPair::generate().expect("key");
             let mut params =
                 CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("params");
+            // Without a name of its own it would look self-signed to OpenSSL.
+            params.distinguished_name.push(DnType::CommonName, member);
             let name = Ia5String::try_from(format!("urn:httt:member:{member}")).expect("name");
             params.subject_alt_names.push(SanType::URI(name));
             self.write(&format!("{member}.pem"), &params.signed_by(&own, &ca).expect("certificate").pem());
@@ -220,24 +237,24 @@ impl World {
         }
     }
 
-    pub fn gateway(&self) -> Running {
+    pub(crate) fn gateway(&self) -> Running {
         let config: httt_ndxp_gateway::Config = load(&self.path("NDXP.toml")).expect("config");
         let shutdown = Shutdown::new();
         let stop = shutdown.clone();
         let task = tokio::spawn(async move { httt_ndxp_gateway::run(config, stop).await.expect("gateway") });
-        Running { shutdown, task }
+        Running { shutdown, task, log: self.path("NDXP/log") }
     }
 
-    pub fn adapter(&self) -> Running {
+    pub(crate) fn adapter(&self) -> Running {
         let config: httt_lgsp_adapter::Config = load(&self.path("H55.LGSP.toml")).expect("config");
         let shutdown = Shutdown::new();
         let stop = shutdown.clone();
         let task = tokio::spawn(async move { httt_lgsp_adapter::run(config, stop).await.expect("adapter") });
-        Running { shutdown, task }
+        Running { shutdown, task, log: self.path("H55.LGSP/log") }
     }
 
     /// The province, started with nothing changed but its section `[upstream]`.
-    pub async fn province(&self, way: Way) -> Province {
+    pub(crate) async fn province(&self, way: Way) -> Province {
         let at = fs::read_to_string(self.path("province_at")).expect("address").parse().expect("address");
         let devices = "[devices]\nstatus_every_ms = 60000\noffline_after_ms = 120000\n";
         let tables = format!("{}{devices}", self.upstream(way));
@@ -249,7 +266,7 @@ impl World {
     }
 
     /// The log of a node that is stopped.
-    pub fn log(&self, member: &str) -> Log {
+    pub(crate) fn log(&self, member: &str) -> Log {
         let sealer = Arc::new(Sealer::new(code(member), key(member)));
         let options = Options { read_only: true, ..Options::default() };
         Log::open(&Path::new(&self.path(member)).join("log"), sealer, options).expect("opens").0
@@ -262,7 +279,7 @@ fn seed(member: &str) -> [u8; 32] {
     Digest::of(member.as_bytes()).0
 }
 
-pub fn key(member: &str) -> SigningKey {
+pub(crate) fn key(member: &str) -> SigningKey {
     SigningKey::from_seed(&seed(member)).expect("key")
 }
 
