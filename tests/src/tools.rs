@@ -72,6 +72,18 @@ pub fn go_program(source: &Path) -> PathBuf {
     program
 }
 
+/// The `curl` program, installed where missing.
+///
+/// # Panics
+/// It cannot be installed.
+pub fn curl() -> Command {
+    let _one = lock("curl");
+    if !works(Command::new("curl").arg("--version")) {
+        install(&["curl"]);
+    }
+    Command::new("curl")
+}
+
 /// A Python with `packages` (as `name==version`) from PyPI, in an environment of its own.
 ///
 /// # Panics

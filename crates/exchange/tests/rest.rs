@@ -14,7 +14,7 @@ use bytes::Bytes;
 use common::*;
 use httt_exchange::quota::{CallRates, Rate};
 use httt_exchange::rest::*;
-use httt_exchange::{Peer, PeerError, Receipts};
+use httt_exchange::{MAX_MESSAGE_BYTES, Peer, PeerError, Receipts};
 use httt_feed::{Digest, Lane};
 use httt_wire::Message as _;
 use httt_wire::exchange::{self as wire, RefusalCode};
@@ -190,6 +190,21 @@ async fn every_refusal_has_a_status_and_stands_in_the_body() {
         let records = records.lock().expect("lock");
         let last = records.last().expect("a record");
         assert_eq!((last.status, last.refusal.as_str()), (status, refusal), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused_whether_it_says_so_or_not() {
+    let (_gateway, router, records) = platform(vec![keyed("H24")]).await;
+    let mut request = json_request(Method::POST, REPORT, Value::Null, &[]);
+    *request.body_mut() = vec![b' '; MAX_MESSAGE_BYTES + 1].into();
+    let mut announced = json_request(Method::POST, REPORT, Value::Null, &[("content-length", "2097153")]);
+    *announced.body_mut() = Bytes::from_static(b"never read");
+    for request in [request, announced] {
+        let response = ask(&router, request).await;
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(read_json(&response)["refusal"]["code"], "REFUSAL_CODE_TOO_LARGE");
+        assert_eq!(records.lock().expect("lock").last().expect("a record").refusal, "TOO_LARGE");
     }
 }
 

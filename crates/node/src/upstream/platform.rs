@@ -56,3 +56,32 @@ fn in_header(value: &str, key: &'static str) -> Result<String, UpstreamError> {
     let fits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
     if fits { Ok(value.to_owned()) } else { Err(UpstreamError::NoHeader(key)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConfigPath, TlsConfig};
+
+    #[test]
+    fn what_is_missing_is_named_with_its_kind_of_credentials() {
+        let nowhere = || ConfigPath::new("/nowhere");
+        let tls = TlsConfig { certificate: nowhere(), key: nowhere(), ca: None };
+        let from_path = "{ env = 'PATH' }";
+        for (keys, told) in [
+            (String::new(), "client_id is missing"),
+            ("client_id = 'h24'".into(), "client_secret is missing"),
+            (format!("client_id = 'bảng'\nclient_secret = {from_path}"), "client_id has characters"),
+            ("client_id = 'h24'\nclient_secret = { file = '/nowhere' }".into(), "client_secret: "),
+            ("auth = 'headers'\nclient_id = 'h24'".into(), "app_name is missing"),
+            ("auth = 'headers'\napp_name = 'httt'".into(), "access_key is missing"),
+            ("auth = 'headers'\napp_name = 'httt'\naccess_key = 'K1'".into(), "secret_key is missing"),
+        ] {
+            let text = format!("kind = 'rest'\naddress = 'https://lgsp'\n{keys}");
+            let config: UpstreamConfig = toml::from_str(&text).expect("TOML");
+            let error = peer(&config, &tls).map(|_| ()).expect_err(told).to_string();
+            assert!(error.starts_with("[upstream] ") && error.contains(told), "{error}");
+        }
+        let config = "kind = 'rest'\naddress = 'https://lgsp'\nbody = 'xml'";
+        assert!(toml::from_str::<UpstreamConfig>(config).is_err());
+    }
+}

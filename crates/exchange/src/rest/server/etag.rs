@@ -29,9 +29,11 @@ fn sent(headers: &HeaderMap) -> Option<&str> {
 
 /// 304 for what the caller knows.
 pub(super) fn not_modified(headers: &HeaderMap) -> Response {
-    let known = headers.get(header::IF_NONE_MATCH).cloned();
-    let known = known.map(|known| [(header::ETAG, known)]);
-    (StatusCode::NOT_MODIFIED, known.unwrap_or([(header::ETAG, HeaderValue::from_static(""))])).into_response()
+    let mut response = StatusCode::NOT_MODIFIED.into_response();
+    if let Some(known) = headers.get(header::IF_NONE_MATCH) {
+        response.headers_mut().insert(header::ETAG, known.clone());
+    }
+    response
 }
 
 /// `response` with its ETag.
