@@ -14,6 +14,7 @@ use httt_exchange::{SharedDirectory, StoppedFeeds, Witnessing};
 use crate::config::ConfigPath;
 use crate::http::Readiness;
 use crate::media::{MediaStore, MediaStoreError};
+use crate::metrics::{Kind, Metrics};
 use crate::models::{DEFAULT_SNAPSHOT_ENTRIES, SnapshotOptions};
 use crate::service::STOP_DEADLINE;
 use crate::shutdown::Shutdown;
@@ -58,6 +59,9 @@ pub struct NodeConfig {
     /// Read models are stored after so many entries, and at every stop; 0: never.
     #[serde(default = "default_snapshot_entries")]
     pub snapshot_entries: u64,
+    /// `GET /metrics` needs no log-in: whoever reaches the address reads the figures.
+    #[serde(default)]
+    pub open_metrics: bool,
     /// What outsiders see of the log.
     #[serde(default)]
     pub tlog: TlogConfig,
@@ -137,6 +141,10 @@ pub struct Node {
     pub snapshots: Option<SnapshotOptions>,
     /// Cosigns other nodes' checkpoints, and gathers cosignatures of its own.
     pub witness: Arc<Witnessing>,
+    /// Figures for monitors.
+    pub metrics: Metrics,
+    /// Whether they are told without log-in; see [`NodeConfig::open_metrics`].
+    pub open_metrics: bool,
     /// Whether entries for everybody are given out without log-in; see [`TlogConfig::public_entries`].
     pub public_entries: bool,
 }
@@ -200,6 +208,8 @@ impl Node {
             .then(|| SnapshotOptions { dir: config.data_dir.join("models"), every: config.snapshot_entries });
         let every = Duration::from_millis(config.tlog.witness_every_ms);
         let witness = Arc::new(Witnessing::new(log.clone(), directory.clone()).every(every));
+        let metrics = Metrics::default();
+        log_figures(&metrics, &log);
         Ok(Self {
             code,
             log,
@@ -209,6 +219,8 @@ impl Node {
             fingerprint: public.fingerprint(),
             snapshots,
             witness,
+            metrics,
+            open_metrics: config.open_metrics,
             public_entries: config.tlog.public_entries,
         })
     }
@@ -241,6 +253,15 @@ impl Node {
         self.log.close().await;
         tracing::info!(entries, "log closed");
     }
+}
+
+fn log_figures(metrics: &Metrics, log: &Log) {
+    let log = log.clone();
+    metrics.add(move |page| {
+        page.figure(("httt_log_entries", Kind::Gauge), "Entries (sealed batches) in the log.", log.len() as f64);
+        let writable = if log.poisoned().is_none() { 1.0 } else { 0.0 };
+        page.figure(("httt_log_writable", Kind::Gauge), "1 while the log takes writes.", writable);
+    });
 }
 
 fn read_key(path: &Path) -> Result<SigningKey, NodeError> {

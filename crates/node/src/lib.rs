@@ -13,6 +13,7 @@
 //! | [`service`] | `main` without its boilerplate |
 //! | [`program`] | the command line of a service |
 //! | [`assembly`] | a node: log, directory and media opened together |
+//! | [`metrics`] | figures for monitors |
 //! | [`models`] | read models: kept live, compared with their rebuild |
 //! | [`traffic`] | the read models every node can keep |
 //! | [`carrier`] | those of a node that only carries |
@@ -34,6 +35,7 @@ pub mod config;
 pub mod desk;
 pub mod http;
 pub mod media;
+pub mod metrics;
 pub mod models;
 pub mod program;
 pub mod service;

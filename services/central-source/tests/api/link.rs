@@ -38,6 +38,7 @@ async fn gateway(world: &World, shutdown: &Shutdown) -> Node {
         chunk_mib: 1,
         index_cache_mib: 1,
         checkpoint_ms: 1_000,
+        open_metrics: false,
         tlog: TlogConfig::default(),
         max_media_bytes: 1_000_000,
         snapshot_entries: 0,
