@@ -17,6 +17,7 @@
 //! | [`models`] | read models: kept live, compared with their rebuild |
 //! | [`traffic`] | the read models every node can keep |
 //! | [`carrier`] | those of a node that only carries |
+//! | [`deliveries`] | how far members have read |
 //! | [`upstream`] | the way up: peer, copier, media |
 //! | [`desk`] | people's commands: who may, what is appended, how a refusal reads |
 //! | [`api`] | what every node answers over HTTP |
@@ -32,6 +33,7 @@ pub mod carrier;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod deliveries;
 pub mod desk;
 pub mod http;
 pub mod media;
