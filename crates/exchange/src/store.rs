@@ -1,13 +1,17 @@
 //! Where a serving node keeps the feeds it carries.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use httt_feed::{AgencyCode, Audience, Digest, FeedId, Head, Lane, Refusal, VerifiedBatch};
+use httt_log::tlog::leaf_hash;
 use httt_log::{CommitError, FeedHead, Log, NewEvent, Placed, ReadError, Transaction};
 use httt_wire::{Message as _, exchange as wire};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::again::Again;
 use crate::evidence::derived_id;
 
 /// Why a store did not do what it was asked to.
@@ -116,16 +120,56 @@ pub trait Store: Send + Sync + 'static {
     fn say(&self, events: Vec<NewEvent>) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
-/// A store over a log: carrying is appending.
+/// Bytes of entries that came again from their origin, kept for those who asked for them.
+pub const DEFAULT_AGAIN_BYTES: usize = 64 * 1024 * 1024;
+/// Entries asked for again at a time: what comes is to be read before more comes.
+const MAX_WANTED: u64 = 1_024;
+/// So many ranges that are asked for have room at once.
+const ROOM_FOR_RANGES: usize = 8;
+
+/// A store over a log: carrying is appending. What the log has in an archive that is not there is asked of its origin
+/// again, and kept in memory for a while.
 #[derive(Debug, Clone)]
 pub struct LogStore {
     log: Log,
+    again: Arc<Mutex<Again>>,
 }
 
 impl LogStore {
     /// Keeps everything in `log`.
     pub fn new(log: Log) -> Self {
-        Self { log }
+        Self { log, again: Arc::new(Mutex::new(Again::new(DEFAULT_AGAIN_BYTES))) }
+    }
+
+    /// Keeps so many bytes of what comes again.
+    #[must_use]
+    pub fn keeping_again(self, bytes: usize) -> Self {
+        Self { again: Arc::new(Mutex::new(Again::new(bytes))), ..self }
+    }
+
+    fn again(&self) -> MutexGuard<'_, Again> {
+        self.again.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Entries whose chunk is archived elsewhere: what came again, or an error that says what is missing.
+    fn read_away(&self, feed: &FeedId, after: u64, max_bytes: usize) -> Result<Vec<Bytes>, StoreError> {
+        let came = self.again().read(feed, after, max_bytes);
+        if !came.is_empty() {
+            return Ok(came);
+        }
+        // No more than there is room for, so that it is read before it has to go again.
+        let (mut until, mut bytes) = (after, 0);
+        let room = self.again().capacity() / ROOM_FOR_RANGES;
+        while until - after < MAX_WANTED
+            && (bytes < room || until == after)
+            && let Some(length) = self.log.batch_away(feed, until + 1)?
+        {
+            (until, bytes) = (until + 1, bytes + length as usize);
+        }
+        if until == after {
+            return Err(StoreError::Unavailable(format!("the archive that holds {feed} was away a moment ago")));
+        }
+        Err(StoreError::Away { feed: feed.clone(), after, until })
     }
 
     /// The receipt given for a batch: made with it, or found again for a duplicate.
@@ -161,7 +205,13 @@ impl Store for LogStore {
     }
 
     fn digest<'a>(&'a self, feed: &'a FeedId, sequence: u64) -> BoxFuture<'a, Result<Option<Digest>, StoreError>> {
-        Box::pin(async move { Ok(self.log.batch_digest(feed, sequence)?) })
+        Box::pin(async move {
+            match self.log.batch_digest(feed, sequence) {
+                // What comes again is compared with its leaf hash.
+                Err(ReadError::ArchiveMissing { .. }) => Ok(None),
+                digest => Ok(digest?),
+            }
+        })
     }
 
     fn read<'a>(
@@ -171,8 +221,14 @@ impl Store for LogStore {
         max_bytes: usize,
     ) -> BoxFuture<'a, Result<Vec<Bytes>, StoreError>> {
         Box::pin(async move {
-            let entries = self.log.read_feed(feed, after, max_bytes)?;
-            Ok(entries.into_iter().map(|entry| entry.bytes).collect())
+            match self.log.read_feed(feed, after, max_bytes) {
+                Ok(entries) => Ok(entries.into_iter().map(|entry| entry.bytes).collect()),
+                // This node is the origin of its own feeds: nobody else could bring them again.
+                Err(ReadError::ArchiveMissing { .. }) if feed.origin != *self.log.origin() => {
+                    self.read_away(feed, after, max_bytes)
+                }
+                Err(error) => Err(error.into()),
+            }
         })
     }
 
@@ -198,9 +254,23 @@ impl Store for LogStore {
         })
     }
 
-    fn take_again(&self, _batches: Vec<VerifiedBatch>) -> BoxFuture<'_, Result<(), StoreError>> {
-        // A log that holds a batch has nothing to take back.
-        Box::pin(async { Ok(()) })
+    fn take_again(&self, batches: Vec<VerifiedBatch>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            for batch in &batches {
+                let (feed, sequence) = (batch.feed(), batch.sequence());
+                // The log's tree still knows it: nothing but the very same bytes is taken.
+                if self.log.batch_leaf(feed, sequence)? != Some(leaf_hash(batch.bytes())) {
+                    return Err(Refusal::Fork { feed: feed.clone(), sequence }.into());
+                }
+            }
+            for batch in batches {
+                // What is here needs no room in memory.
+                if self.log.batch_away(batch.feed(), batch.sequence())?.is_some() {
+                    self.again().keep(batch.feed(), batch.sequence(), batch.bytes().clone());
+                }
+            }
+            Ok(())
+        })
     }
 
     fn say(&self, events: Vec<NewEvent>) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -65,6 +65,17 @@ impl Chunks {
         Ok(file)
     }
 
+    /// Closes the files: what is moved elsewhere must not keep its space here.
+    pub(crate) fn close_files(&self) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Whether a chunk is archived and its archive folder is not there.
+    pub(crate) fn is_away(&self, chunk: u32) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&chunk);
+        !open && places::missing(&self.dir, chunk).is_some()
+    }
+
     /// So many bytes from the frame of the entry at `position` on.
     fn bytes(&self, at: Location, position: u64, length: usize) -> Result<Vec<u8>, ReadError> {
         let mut bytes = vec![0; length];

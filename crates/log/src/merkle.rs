@@ -13,8 +13,8 @@ use crate::shared::Shared;
 /// Height of a tile: stored nodes are this many levels apart.
 pub(crate) const TILE_HEIGHT: u32 = 8;
 
-/// RFC 6962 leaf hash.
-pub(crate) fn leaf_hash(entry: &[u8]) -> Digest {
+/// RFC 6962 leaf hash of an entry's bytes.
+pub fn leaf_hash(entry: &[u8]) -> Digest {
     let mut context = Context::new(&SHA256);
     context.update(&[0]);
     context.update(entry);

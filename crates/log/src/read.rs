@@ -172,10 +172,10 @@ impl Shared {
         Ok(entries)
     }
 
-    /// When the batch of `feed` with this sequence was committed.
-    pub(crate) fn batch_committed_ms(&self, feed: &FeedId, sequence: u64) -> Result<Option<i64>, ReadError> {
+    /// What the index knows of the batch of `feed` with this sequence.
+    pub(crate) fn batch_row(&self, feed: &FeedId, sequence: u64) -> Result<Option<EntryRow>, ReadError> {
         let Some(position) = self.index.batches(feed, sequence, sequence)?.pop() else { return Ok(None) };
-        Ok(self.index.row(position)?.map(|row| row.at_ms))
+        Ok(self.index.row(position)?)
     }
 
     /// The batch of `feed` with this sequence, and when it was committed.

@@ -5,8 +5,9 @@ mod storage;
 use std::net::SocketAddr;
 
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
 use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json as Answer, Router};
 use httt_domain::accounts::Action;
@@ -18,6 +19,7 @@ use crate::accounts::{Principal, bearer, require_session};
 use crate::config::HttpConfig;
 use crate::desk::{Desk, actor};
 use crate::http::{self, ApiError, Json, Readiness, ServeLimits};
+use crate::metrics;
 use crate::models::{Comparison, ModelSet, ModelsError};
 use crate::shutdown::Shutdown;
 use crate::tls::{self, ClientAuth};
@@ -188,6 +190,11 @@ pub struct ProgressAnswer {
 
 /// Routes under `/api/v1` that every node has. `routes` are the node's own; all but the log-in need a session.
 pub fn routes<S: ModelSet>(desk: &Desk<S>, own: Router) -> Router {
+    let figures = Router::new();
+    let (figures, open_figures) = match desk.node.open_metrics {
+        true => (figures, Router::new().route("/metrics", get(metrics::<S>))),
+        false => (figures.route("/metrics", get(metrics_with_session::<S>)), Router::new()),
+    };
     let protected = Router::new()
         .route("/api/v1/session", axum::routing::delete(log_out::<S>))
         .route("/api/v1/me", get(me))
@@ -202,12 +209,14 @@ pub fn routes<S: ModelSet>(desk: &Desk<S>, own: Router) -> Router {
         .route("/api/v1/models/rebuild", post(rebuild::<S>))
         .route("/api/v1/feeds/import", post(crate::byhand::import::<S>))
         .route("/api/v1/feeds/export", post(crate::byhand::export::<S>))
+        .merge(figures)
         .with_state(desk.clone())
         .merge(own)
         .layer(from_fn_with_state(desk.accounts.clone(), require_session));
     // Read before anybody is known, so it is short.
     let short = DefaultBodyLimit::max(MAX_CREDENTIALS_BYTES);
-    let open = Router::new().route("/api/v1/session", post(log_in::<S>).layer(short)).with_state(desk.clone());
+    let open = Router::new().route("/api/v1/session", post(log_in::<S>).layer(short));
+    let open = open.merge(open_figures).with_state(desk.clone());
     protected.merge(open).merge(crate::tlog::routes(&desk.node, &desk.accounts))
 }
 
@@ -248,6 +257,20 @@ async fn log_out<S: ModelSet>(State(desk): State<Desk<S>>, headers: HeaderMap) -
         desk.accounts.logout(token);
     }
     axum::http::StatusCode::NO_CONTENT
+}
+
+async fn metrics<S: ModelSet>(State(desk): State<Desk<S>>) -> impl IntoResponse {
+    let mut text = String::new();
+    desk.node.metrics.render(&mut text);
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
+}
+
+async fn metrics_with_session<S: ModelSet>(
+    desk: State<Desk<S>>,
+    principal: Principal,
+) -> Result<impl IntoResponse, ApiError> {
+    actor(&principal, Action::ReadAudit)?;
+    Ok(metrics(desk).await)
 }
 
 async fn me(principal: Principal) -> Answer<AccountAnswer> {

@@ -14,6 +14,7 @@ use httt_exchange::{Meter, SharedDirectory, StoppedFeeds, Witnessing};
 use crate::config::ConfigPath;
 use crate::http::Readiness;
 use crate::media::{MediaConfig, MediaStore, MediaStoreError};
+use crate::metrics::{Kind, Metrics};
 use crate::models::{DEFAULT_SNAPSHOT_ENTRIES, SnapshotOptions};
 use crate::service::STOP_DEADLINE;
 use crate::shutdown::Shutdown;
@@ -56,6 +57,9 @@ pub struct NodeConfig {
     /// Where media are kept, and how much of them.
     #[serde(default)]
     pub media: MediaConfig,
+    /// `GET /metrics` needs no log-in: whoever reaches the address reads the figures.
+    #[serde(default)]
+    pub open_metrics: bool,
     /// What outsiders see of the log.
     #[serde(default)]
     pub tlog: TlogConfig,
@@ -134,6 +138,10 @@ pub struct Node {
     pub witness: Arc<Witnessing>,
     /// What went over the wire, to and from whom.
     pub meter: Meter,
+    /// Figures for monitors.
+    pub metrics: Metrics,
+    /// Whether they are told without log-in; see [`NodeConfig::open_metrics`].
+    pub open_metrics: bool,
     /// Whether entries for everybody are given out without log-in; see [`TlogConfig::public_entries`].
     pub public_entries: bool,
 }
@@ -203,6 +211,8 @@ impl Node {
             .then(|| SnapshotOptions { dir: config.data_dir.join("models"), every: config.snapshot_entries });
         let every = Duration::from_millis(config.tlog.witness_every_ms);
         let witness = Arc::new(Witnessing::new(log.clone(), directory.clone()).every(every));
+        let metrics = Metrics::default();
+        log_figures(&metrics, &log);
         Ok(Self {
             code,
             log,
@@ -213,6 +223,8 @@ impl Node {
             snapshots,
             witness,
             meter: Meter::default(),
+            metrics,
+            open_metrics: config.open_metrics,
             public_entries: config.tlog.public_entries,
         })
     }
@@ -245,6 +257,15 @@ impl Node {
         self.log.close().await;
         tracing::info!(entries, "log closed");
     }
+}
+
+fn log_figures(metrics: &Metrics, log: &Log) {
+    let log = log.clone();
+    metrics.add(move |page| {
+        page.figure(("httt_log_entries", Kind::Gauge), "Entries (sealed batches) in the log.", log.len() as f64);
+        let writable = if log.poisoned().is_none() { 1.0 } else { 0.0 };
+        page.figure(("httt_log_writable", Kind::Gauge), "1 while the log takes writes.", writable);
+    });
 }
 
 fn read_key(path: &Path) -> Result<SigningKey, NodeError> {

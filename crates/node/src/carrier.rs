@@ -2,6 +2,7 @@
 
 use httt_domain::models::Fact;
 
+use crate::deliveries::Delivered;
 use crate::models::{ModelSet, Projection};
 use crate::traffic::{Forks, Receipted, Traffic};
 
@@ -14,14 +15,17 @@ pub struct CarrierModels {
     pub forks: Projection<Forks>,
     /// What the gateway has receipted, as far as this node may read it.
     pub receipted: Projection<Receipted>,
+    /// How far readers had read when it was last written down.
+    pub delivered: Projection<Delivered>,
 }
 
 impl ModelSet for CarrierModels {
-    crate::projections![traffic, forks, receipted];
+    crate::projections![traffic, forks, receipted, delivered];
 
     fn apply(&mut self, position: u64, fact: &Fact<'_>) {
         self.traffic.fold(position, fact);
         self.forks.fold(position, fact);
         self.receipted.fold(position, fact);
+        self.delivered.fold(position, fact);
     }
 }

@@ -13,9 +13,11 @@
 //! | [`service`] | `main` without its boilerplate |
 //! | [`program`] | the command line of a service |
 //! | [`assembly`] | a node: log, directory and media opened together |
+//! | [`metrics`] | figures for monitors |
 //! | [`models`] | read models: kept live, compared with their rebuild |
 //! | [`traffic`] | the read models every node can keep |
 //! | [`carrier`] | those of a node that only carries |
+//! | [`deliveries`] | how far members have read |
 //! | [`upstream`] | the way up: peer, copier, media |
 //! | [`desk`] | people's commands: who may, what is appended, how a refusal reads |
 //! | [`api`] | what every node answers over HTTP |
@@ -33,9 +35,11 @@ pub mod carrier;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod deliveries;
 pub mod desk;
 pub mod http;
 pub mod media;
+pub mod metrics;
 pub mod models;
 pub mod program;
 pub mod service;

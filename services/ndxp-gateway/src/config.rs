@@ -1,12 +1,19 @@
 //! The gateway's TOML file.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 
+use anyhow::Context as _;
+use httt_feed::AgencyCode;
 use httt_node::accounts::AccountsConfig;
 use httt_node::assembly::NodeConfig;
 use httt_node::config::{ConfigPath, HttpConfig, TelemetryConfig, TlsConfig};
+use httt_node::exchange::Limits;
+use httt_node::exchange::quota::{CallRates, Rate};
 use serde::Deserialize;
+
+const MIB: usize = 1024 * 1024;
 
 /// Everything `ndxp-gateway` reads; unknown keys are refused. `deploy/ndxp-gateway.toml` documents each key.
 #[derive(Debug, Deserialize)]
@@ -37,4 +44,86 @@ pub struct ExchangeConfig {
     pub listen: SocketAddr,
     /// Folder of member files, enrolled at start.
     pub members: ConfigPath,
+    /// How far members have read is written down at most this often, seconds.
+    #[serde(default = "default_delivery_every_s")]
+    pub delivery_every_s: NonZeroU32,
+    /// What members may ask for.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+}
+
+fn default_delivery_every_s() -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(299)
+}
+
+/// Section `[exchange.limits]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Calls of one member and class a minute; 0: no limit.
+    pub calls_per_minute: u64,
+    /// MiB of one member and class a minute, both ways together; 0: no limit.
+    pub mib_per_minute: u64,
+    /// Calls of one member and class under way at once, long-polls aside.
+    pub calls_under_way: NonZeroUsize,
+    /// Long-polls of one member under way at once.
+    pub long_polls: NonZeroUsize,
+    /// MiB that one member's calls of one class may hold in memory.
+    pub member_mib: NonZeroUsize,
+    /// MiB that all calls of one class may hold in memory.
+    pub all_mib: NonZeroUsize,
+    /// Members with rates of their own.
+    pub members: BTreeMap<String, MemberLimits>,
+}
+
+/// Rates of one member; what is left out is as for all.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberLimits {
+    /// See [`LimitsConfig::calls_per_minute`].
+    pub calls_per_minute: Option<u64>,
+    /// See [`LimitsConfig::mib_per_minute`].
+    pub mib_per_minute: Option<u64>,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        let limits = Limits::default();
+        let count = |value| NonZeroUsize::new(value).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            calls_per_minute: 30_000,
+            mib_per_minute: 2_048,
+            calls_under_way: count(limits.calls_under_way),
+            long_polls: count(limits.long_polls),
+            member_mib: count(limits.member_bytes / MIB),
+            all_mib: count(limits.all_bytes / MIB),
+            members: BTreeMap::new(),
+        }
+    }
+}
+
+impl LimitsConfig {
+    /// The limits as the exchange takes them.
+    ///
+    /// # Errors
+    /// A member of `members` that has no agency's code.
+    pub fn limits(&self) -> anyhow::Result<Limits> {
+        let rates = |calls: u64, mib: u64| CallRates {
+            calls: Rate::per_minute(calls),
+            bytes: Rate::per_minute(mib.saturating_mul(MIB as u64)),
+        };
+        let members = self.members.iter().map(|(code, own)| {
+            let code = AgencyCode::new(code).with_context(|| format!("[exchange.limits] members: {code:?}"))?;
+            let calls = own.calls_per_minute.unwrap_or(self.calls_per_minute);
+            Ok((code, rates(calls, own.mib_per_minute.unwrap_or(self.mib_per_minute))))
+        });
+        Ok(Limits {
+            rates: rates(self.calls_per_minute, self.mib_per_minute),
+            members: members.collect::<anyhow::Result<_>>()?,
+            calls_under_way: self.calls_under_way.get(),
+            long_polls: self.long_polls.get(),
+            member_bytes: self.member_mib.get().saturating_mul(MIB),
+            all_bytes: self.all_mib.get().saturating_mul(MIB),
+        })
+    }
 }

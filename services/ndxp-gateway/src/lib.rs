@@ -6,18 +6,20 @@
 //! together.
 
 mod config;
+mod figures;
 mod members;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use axum::Router;
 use httt_log::Transaction;
 use httt_node::assembly::{Node, Trust};
 use httt_node::carrier::CarrierModels;
+use httt_node::deliveries::{self, DeliveryView};
 use httt_node::desk::{Desk, open_accounts};
-use httt_node::exchange::{LogStore, Receipts, Service, grpc};
+use httt_node::exchange::{Deliveries, LogStore, Receipts, Service, Store, grpc};
 use httt_node::http::Readiness;
 use httt_node::media::Pinned;
 use httt_node::models::Models;
@@ -26,7 +28,7 @@ use httt_node::service::announce_ready;
 use httt_node::shutdown::Shutdown;
 use httt_node::{api, http, tls, upstream};
 
-pub use config::{Config, ExchangeConfig};
+pub use config::{Config, ExchangeConfig, LimitsConfig, MemberLimits};
 pub use members::{Kind, MemberFile, MemberFileError, enrolment, read_members};
 
 /// The program's name in logs and `--help`.
@@ -57,15 +59,29 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
     // The origins have what is here.
     node.media.pin(Pinned::nothing);
     let models = Models::<CarrierModels>::start(&node, &shutdown).await?;
+    let store: Arc<dyn Store> = Arc::new(LogStore::new(node.log.clone()));
+    let deliveries = Deliveries::default();
+    models.read(|models| models.delivered.restore(&deliveries));
+    deliveries::keep(
+        &deliveries,
+        &store,
+        Duration::from_secs(config.exchange.delivery_every_s.get().into()),
+        &shutdown,
+    );
     let service = Service::new(
-        Arc::new(LogStore::new(node.log.clone())),
+        Arc::clone(&store),
         node.directory.clone(),
         node.media.clone(),
         Receipts::Issue,
         node.stopped.clone(),
         shutdown.watch(),
     );
-    let service = Arc::new(service.with_witness(Arc::clone(&node.witness)).with_meter(node.meter.clone()));
+    let service = service.with_witness(Arc::clone(&node.witness)).with_meter(node.meter.clone());
+    let service = service.with_deliveries(deliveries.clone()).with_limits(config.exchange.limits.limits()?);
+    let service = Arc::new(service);
+    let view = DeliveryView::new(deliveries, store, node.directory.clone());
+    view.tell(&node.metrics);
+    figures::tell(&service, &node.metrics);
     models.read(|models| models.forks.feeds()).into_iter().for_each(|feed| node.stopped.stop(feed));
 
     let listener = http::bind(config.exchange.listen).await?;
@@ -77,7 +93,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
 
     let accounts = open_accounts(&config.accounts)?;
     let desk = Desk { node: node.clone(), models, accounts, upstream: None };
-    let http = api::serve(&config.http, api::routes(&desk, Router::new()), &readiness, &shutdown).await?;
+    let http = api::serve(&config.http, api::routes(&desk, view.routes()), &readiness, &shutdown).await?;
     announce_ready(NAME, &format!("exchange https://{exchange_at}, api {http}"));
     shutdown.cancelled().await;
     node.close(&shutdown).await;

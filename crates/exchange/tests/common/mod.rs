@@ -71,9 +71,13 @@ pub struct Node {
 
 impl Node {
     pub fn open(member: &str) -> Self {
+        Self::open_with(member, Options::default())
+    }
+
+    pub fn open_with(member: &str, options: Options) -> Self {
         let dir = tempfile::tempdir().expect("dir");
         let sealer = Arc::new(Sealer::new(code(member), key(member)));
-        let (log, _) = Log::open(dir.path(), sealer, Options::default()).expect("opens");
+        let (log, _) = Log::open(dir.path(), sealer, options).expect("opens");
         let directory = SharedDirectory::new(log.clone(), Directory::trusting(key("NDXP").public().fingerprint()));
         Self { code: code(member), log, directory, stop: watch::Sender::new(false), dir }
     }
@@ -142,6 +146,13 @@ impl Node {
 /// A gateway with a founded directory, and its service.
 pub async fn gateway() -> (Node, Arc<Service>) {
     let node = Node::open("NDXP");
+    found(&node).await;
+    let service = service(&node, Receipts::Issue);
+    (node, service)
+}
+
+/// Enrols everybody.
+pub async fn found(node: &Node) {
     let enrol = |member: &str, kind: MemberKind| {
         let enrolled = pb::MemberEnrolled { member: member.into(), kind: kind.into(), ..Default::default() };
         let added = pb::KeyAdded { member: member.into(), key: Some(key(member).public().to_wire()) };
@@ -164,8 +175,6 @@ pub async fn gateway() -> (Node, Arc<Service>) {
     let granted = pb::CarrierGranted { carrier: "H55.LGSP".into(), member: "H55".into() };
     others.push(NewEvent::of(Audience::All, Lane::Directory, "member/H55", &granted));
     node.log.commit(Transaction::append(others)).await.expect("enrols");
-    let service = service(&node, Receipts::Issue);
-    (node, service)
 }
 
 pub fn service(node: &Node, receipts: Receipts) -> Arc<Service> {
@@ -174,9 +183,13 @@ pub fn service(node: &Node, receipts: Receipts) -> Arc<Service> {
 
 /// A service to which something may be added.
 pub fn plain_service(node: &Node, receipts: Receipts) -> Service {
+    service_over(node, LogStore::new(node.log.clone()), receipts)
+}
+
+pub fn service_over(node: &Node, store: LogStore, receipts: Receipts) -> Service {
     let media = Arc::new(MemoryMedia::default());
     Service::new(
-        Arc::new(LogStore::new(node.log.clone())),
+        Arc::new(store),
         node.directory.clone(),
         media,
         receipts,

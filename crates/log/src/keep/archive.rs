@@ -53,7 +53,9 @@ impl Log {
         // What the index has in memory would be read from the chunks again after a crash, and the archive may be away
         // then.
         self.shared().index.flush().map_err(|error| OpenError::Index(error.0))?;
-        run(self.dir(), to, keep, on_progress)
+        let report = run(self.dir(), to, keep, on_progress);
+        self.shared().chunks.close_files();
+        report
     }
 }
 

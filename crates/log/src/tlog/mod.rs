@@ -19,6 +19,7 @@ mod prove;
 mod tile;
 mod vkey;
 
+pub use crate::merkle::leaf_hash;
 pub use export::{ExportError, ExportReport, export_tiles};
 pub use note::{CheckpointError, MAX_NOTE_BYTES, MAX_TREE_SIZE, SignedCheckpoint, cosign};
 pub use proof::{InvalidProof, MAX_PROOF_HASHES, format_hash, parse_hash, verify_consistency, verify_inclusion};

@@ -60,6 +60,7 @@ async fn fixture(public_entries: bool) -> Fixture {
         checkpoint_ms: 3_600_000,
         media: MediaConfig::default(),
         snapshot_entries: 0,
+        open_metrics: public_entries,
         tlog: TlogConfig { public_entries, ..TlogConfig::default() },
     };
     let node = Node::open(&config, Trust::Own, "test").await.expect("opens");
@@ -273,4 +274,16 @@ async fn a_cosigned_checkpoint_is_shown_with_its_lines() {
     let newest = node.node.log.write_checkpoint().await.expect("checkpoint");
     assert_eq!(node.get("/tlog/checkpoint", None).await.2, newest);
     assert_eq!(node.get("/tlog/cosigned/checkpoint", None).await.2, shown.text().to_owned() + &line);
+}
+
+#[tokio::test]
+async fn figures_for_monitors_need_an_auditor_unless_they_are_open() {
+    let node = fixture(false).await;
+    assert_eq!(node.get("/metrics", None).await.0, StatusCode::UNAUTHORIZED);
+    let (author, auditor) = (node.token("author").await, node.token("auditor").await);
+    assert_eq!(node.get("/metrics", Some(&author)).await.0, StatusCode::FORBIDDEN);
+    let (status, headers, text) = node.get("/metrics", Some(&auditor)).await;
+    assert_eq!((status, header(&headers, "content-type")), (StatusCode::OK, crate::metrics::CONTENT_TYPE));
+    assert!(std::str::from_utf8(&text).expect("text").contains("\nhttt_log_entries 520\n"));
+    assert_eq!(fixture(true).await.get("/metrics", None).await.0, StatusCode::OK);
 }

@@ -39,6 +39,7 @@ async fn gateway(world: &World, shutdown: &Shutdown) -> Node {
         chunk_mib: 1,
         index_cache_mib: 1,
         checkpoint_ms: 1_000,
+        open_metrics: false,
         tlog: TlogConfig::default(),
         media: MediaConfig::default(),
         snapshot_entries: 0,
