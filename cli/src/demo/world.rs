@@ -128,6 +128,7 @@ impl World {
             kind,
             area: area.to_owned(),
             public_keys: vec![],
+            certificates: vec![],
             carriers: carriers.iter().map(|carrier| (*carrier).to_owned()).collect(),
         };
         let mut members = vec![

@@ -1,0 +1,6 @@
+//! Members of the gateway: files, rules, and the API by which operators change them.
+
+mod common;
+mod files;
+mod orders;
+mod rules;
