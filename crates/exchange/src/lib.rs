@@ -31,6 +31,7 @@ pub use futures_util::future::BoxFuture;
 pub use admit::{Admission, admit};
 pub use copier::{Action, Alarm, Copier, Input, Settings};
 pub use directory::{SharedDirectory, StoppedFeeds};
+pub use evidence::derived_id;
 pub use peer::{Media, MediaError, MediaStat, Peer, PeerError};
 pub use refusal::{busy, refusal_from_wire, refusal_to_wire};
 pub use runner::{Link, LinkState, PushesFor, RunnerOptions, SpanOf, run};

@@ -1,9 +1,11 @@
 //! Each wrong push is refused with its own error, over real gRPC with mutual TLS, and leaves the log as it was.
 
+mod authority;
 mod common;
 
 use std::sync::Arc;
 
+use authority::{Authority, identify};
 use bytes::Bytes;
 use common::*;
 use httt_exchange::grpc::{GrpcPeer, TlsIdentity, serve};
@@ -11,39 +13,7 @@ use httt_exchange::*;
 use httt_feed::*;
 use httt_wire::exchange::{self as wire, RefusalCode};
 use httt_wire::feed as feed_pb;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use tokio::net::TcpListener;
-
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::<String>::new()).expect("params");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("key");
-        let pem = params.self_signed(&key).expect("signs").pem();
-        Self { pem, issuer: Issuer::new(params, key) }
-    }
-
-    fn identity(&self, member: &str) -> TlsIdentity {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("params");
-        params.subject_alt_names.push(SanType::URI(format!("urn:httt:member:{member}").try_into().expect("uri")));
-        let key = KeyPair::generate().expect("key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("signs").pem();
-        TlsIdentity { certificate, key: key.serialize_pem(), ca: self.pem.clone() }
-    }
-}
-
-/// Finds `urn:httt:member:` in the certificate; the real reading of certificates is the node's and tested there.
-fn identify(der: &[u8]) -> Option<AgencyCode> {
-    let mark = b"urn:httt:member:";
-    let at = der.windows(mark.len()).position(|window| window == mark)? + mark.len();
-    let length = der[at - mark.len() - 1] as usize - mark.len();
-    AgencyCode::new(std::str::from_utf8(&der[at..at + length]).ok()?).ok()
-}
 
 struct World {
     gateway: Node,

@@ -173,7 +173,9 @@ impl Directory {
         self.may_originate(member, &feed)?;
         let unknown = || Refusal::UnknownKey { origin: feed.origin.clone(), key: batch.key() };
         let entry = member.keys.get(&batch.key()).ok_or_else(unknown)?;
-        if let Some(last_accepted) = &entry.revoked {
+        // A node's own lane local never reaches the exchange, so neither does it come after a revocation.
+        let at_home = feed.lane == Lane::Local && self.own.as_ref().is_some_and(|(own, _)| *own == feed.origin);
+        if let Some(last_accepted) = entry.revoked.as_ref().filter(|_| !at_home) {
             let last = last_accepted.get(&(feed.audience.clone(), feed.lane)).copied().unwrap_or(0);
             if batch.sequence() > last {
                 let (key, sequence) = (batch.key(), batch.sequence());

@@ -142,6 +142,9 @@ pub struct MemberAnswer {
     pub keys: Vec<String>,
     /// Who may carry for it.
     pub carriers: Vec<String>,
+    /// Why it is suspended; absent: it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<String>,
 }
 
 /// The read models, for operators and auditors.
@@ -254,7 +257,7 @@ async fn log<S: ModelSet>(State(desk): State<Desk<S>>, principal: Principal) -> 
         entries,
         root: log.root(entries).map_err(ApiError::internal)?.to_string(),
         checkpoint: log.checkpoint(),
-        key_fingerprint: desk.node.fingerprint.to_string(),
+        key_fingerprint: desk.node.fingerprint().to_string(),
         feeds: log
             .heads()
             .into_iter()
@@ -304,6 +307,7 @@ async fn members<S: ModelSet>(State(desk): State<Desk<S>>) -> Answer<Vec<MemberA
         area: member.area.clone(),
         keys: member.keys().map(|key| key.fingerprint().to_string()).collect(),
         carriers: member.carriers().map(ToString::to_string).collect(),
+        suspended: member.suspended.clone(),
     });
     Answer(members.collect())
 }

@@ -36,6 +36,7 @@ pub mod http;
 pub mod media;
 pub mod models;
 pub mod program;
+pub mod rotation;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;

@@ -84,6 +84,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
         Ok::<_, std::convert::Infallible>(())
     });
 
+    node.change_keys(None, &shutdown);
+
     let clients = clients(&config.clients)?;
     let accounts = open_accounts(&config.accounts)?;
     let desk = Desk { node: node.clone(), models, accounts, upstream: Some(link) };

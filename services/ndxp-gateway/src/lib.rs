@@ -18,7 +18,7 @@ use httt_log::Transaction;
 use httt_node::assembly::{Node, Trust};
 use httt_node::carrier::CarrierModels;
 use httt_node::desk::{Desk, open_accounts};
-use httt_node::exchange::{LogStore, Receipts, Service, grpc};
+use httt_node::exchange::{LogStore, Receipts, Service, Store, grpc};
 use httt_node::http::Readiness;
 use httt_node::models::Models;
 use httt_node::program::ServiceArgs;
@@ -31,7 +31,7 @@ use members::Office;
 pub use config::{Config, ExchangeConfig};
 pub use members::{
     CertificateAnswer, Command, Context, KeyAnswer, Kind, MAX_CERTIFICATES, MAX_KEYS, MAX_REASON_BYTES, MemberDetail,
-    MemberFile, MemberFileError, Order, Refusal, decide, enrolment, read_members,
+    MemberFile, MemberFileError, Order, Refusal, answer_to, decide, enrolment, read_members,
 };
 
 /// The program's name in logs and `--help`.
@@ -88,8 +88,9 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
     let readiness = Readiness::new();
     node.report_to(&readiness, shutdown);
     let models = Models::<CarrierModels>::start(&node, shutdown).await?;
+    let store: Arc<dyn Store> = Arc::new(LogStore::new(node.log.clone()));
     let service = Service::new(
-        Arc::new(LogStore::new(node.log.clone())),
+        Arc::clone(&store),
         node.directory.clone(),
         node.media.clone(),
         Receipts::Issue,
@@ -106,14 +107,15 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
     shutdown
         .spawn("exchange", async move { grpc::serve(listener, &identity, serving, tls::member_identity, stop).await });
 
+    node.change_keys(Some(members::announce(Arc::clone(&service))), shutdown);
+    let answering = members::answer(store, Arc::clone(&service), shutdown.watch());
+    shutdown.spawn("members' keys", async move {
+        answering.await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+
     let accounts = open_accounts(&config.accounts)?;
-    let office = Office {
-        service,
-        directory: node.directory.clone(),
-        accounts: Arc::clone(&accounts),
-        own: node.code.clone(),
-        own_key: node.fingerprint,
-    };
+    let office = Office { service, accounts: Arc::clone(&accounts), node: node.clone() };
     let desk = Desk { node: node.clone(), models, accounts, upstream: None };
     let http = api::serve(&config.http, api::routes(&desk, members::routes(office)), &readiness, shutdown).await?;
     Ok(Running { exchange, http, node })
@@ -143,7 +145,7 @@ fn check_own(node: &Node, own: &[MemberFile]) -> Result<()> {
         anyhow::bail!("[exchange] members: exactly one file must be the gateway's own, with code = {:?}", node.code);
     };
     anyhow::ensure!(file.kind == Kind::Gateway, "member file of {}: kind must be \"gateway\"", node.code);
-    let is_own = |key: &PublicKey| key.fingerprint() == node.fingerprint;
+    let is_own = |key: &PublicKey| key.fingerprint() == node.fingerprint();
     match node.directory.get().member(&node.code) {
         // The key may have changed since the file was written.
         Some(member) => anyhow::ensure!(
@@ -155,7 +157,7 @@ fn check_own(node: &Node, own: &[MemberFile]) -> Result<()> {
             members::keys(file).unwrap_or_default().iter().any(is_own),
             "member file of {}: public_keys lacks the key of [node] signing_key (fingerprint {})",
             node.code,
-            node.fingerprint
+            node.fingerprint()
         ),
     }
     Ok(())

@@ -10,6 +10,7 @@ mod command;
 mod decide;
 mod files;
 mod refusal;
+mod rotation;
 mod routes;
 
 pub use answers::{CertificateAnswer, KeyAnswer, MemberDetail};
@@ -18,6 +19,8 @@ pub use decide::{Context, decide};
 pub(crate) use files::keys;
 pub use files::{Kind, MemberFile, MemberFileError, enrolment, read_members};
 pub use refusal::Refusal;
+pub use rotation::answer_to;
+pub(crate) use rotation::{announce, answer};
 pub(crate) use routes::{Office, routes};
 
 /// Good keys a member may have at a time: two overlap while one replaces the other, and some rest.

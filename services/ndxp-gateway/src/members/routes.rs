@@ -7,10 +7,11 @@ use axum::routing::{get, post};
 use axum::{Json as Answer, Router};
 use httt_domain::accounts::Action;
 use httt_domain::refusal::Refusal as DomainRefusal;
-use httt_feed::{AgencyCode, Fingerprint};
+use httt_feed::AgencyCode;
 use httt_node::accounts::{Authenticator, Principal};
+use httt_node::assembly::Node;
 use httt_node::desk::{actor, refusals};
-use httt_node::exchange::{Service, SharedDirectory, StoreError};
+use httt_node::exchange::{Service, StoreError};
 use httt_node::http::{ApiError, Json};
 use httt_node::telemetry::current_traceparent;
 
@@ -23,10 +24,8 @@ const MAX_ORDER_BYTES: usize = 32 * 1024;
 #[derive(Clone)]
 pub(crate) struct Office {
     pub(crate) service: Arc<Service>,
-    pub(crate) directory: SharedDirectory,
     pub(crate) accounts: Arc<Authenticator>,
-    pub(crate) own: AgencyCode,
-    pub(crate) own_key: Fingerprint,
+    pub(crate) node: Node,
 }
 
 /// `POST /api/v1/members`, `GET /api/v1/members/{code}`.
@@ -73,8 +72,14 @@ async fn order(
 ) -> Result<Answer<MemberDetail>, ApiError> {
     let account = actor(&principal, Action::ManageMembers)?.account.to_owned();
     let Order { command, reason, otp } = order;
-    let context = Context { own: &office.own, own_key: office.own_key, heads: &[], actor: &account, reason: &reason };
-    decide(&office.directory.get(), &command, &context)?;
+    let context = Context {
+        own: &office.node.code,
+        own_key: office.node.fingerprint(),
+        heads: &[],
+        actor: &account,
+        reason: &reason,
+    };
+    decide(&office.service.directory(), &command, &context)?;
     let otp = otp.ok_or_else(|| refusals(&DomainRefusal::StepUpNeeded.into()))?;
     office.accounts.verify_otp(&account, &otp).await?;
 
@@ -103,7 +108,7 @@ async fn show(
 }
 
 fn detail(office: &Office, code: &str) -> Result<Answer<MemberDetail>, ApiError> {
-    let directory = office.directory.get();
+    let directory = office.service.directory();
     let member = AgencyCode::new(code).ok().and_then(|code| directory.member(&code).cloned());
     let member =
         member.ok_or_else(|| ApiError::not_found("Không có thành viên này.", "There is no member of this code."))?;

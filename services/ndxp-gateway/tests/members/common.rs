@@ -184,7 +184,8 @@ impl Gateway {
         let token = self.token(account).await;
         let reply =
             self.http.post(&self.url("/members")).json(&order).bearer(&token).send_any().await.expect("answers");
+        let status = reply.status;
         let body: Value = reply.json().expect("JSON");
-        if reply.status.is_success() { Ok(body) } else { Err((reply.status.as_u16(), body["error"].clone())) }
+        if status.is_success() { Ok(body) } else { Err((status.as_u16(), body["error"].clone())) }
     }
 }

@@ -149,6 +149,8 @@ pub(super) struct MemberAnswer {
     keys: Vec<String>,
     /// Who may carry for it.
     carriers: Vec<String>,
+    /// Why it is suspended; absent: it is not.
+    suspended: Option<String>,
 }
 
 /// One read model, live and rebuilt from nothing.
