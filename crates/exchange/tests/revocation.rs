@@ -127,3 +127,29 @@ async fn nothing_slips_in_between_a_revocation_and_what_it_names() {
         assert_eq!(held, named);
     }
 }
+
+/// On the way through a platform there is no certificate: what its token still opens is refused call by call.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspended_members_waiting_call_at_an_adapter_ends_with_the_refusal() {
+    let (_gateway, service) = gateway().await;
+    let adapter = Node::open("H55.LGSP");
+    adapter.copy_with(Arc::new(MemoryPeer::new("gateway", Arc::clone(&service), code("H55.LGSP"))), &["H55"]);
+    adapter.holds("NDXP→*/directory", 2).await;
+    let platform = common::service(&adapter, Receipts::None);
+    let now = platform.heads(&code("H55"), wire::HeadsRequest::default()).await;
+    assert_eq!(now.refusal, None);
+    let request = wire::HeadsRequest { after: now.position, log_id: now.log_id, wait_ms: MAX_WAIT_MS };
+    let waiting = {
+        let platform = Arc::clone(&platform);
+        tokio::spawn(async move { platform.heads(&code("H55"), request).await })
+    };
+    let suspended = pb::MemberSuspended { member: "H55".into(), reason: "vi phạm".into() };
+    let event = NewEvent::of(Audience::All, Lane::Directory, "member/H55", &suspended);
+    let told: Result<(), StoreError> = service.revise(|_, _| Ok(vec![event])).await;
+    told.expect("told");
+    let refusal = waiting.await.expect("joins").refusal.expect("refused");
+    assert_eq!(refusal_from_wire(&refusal), RefusalCode::Suspended);
+    assert_eq!(push(&platform, "H55", &seal(None, 1, 0)).await, Err(RefusalCode::Suspended));
+    let media = platform.stat_media(&code("H55"), wire::StatMediaRequest { sha256: vec![0; 32] }).await;
+    assert_eq!(media.refusal.map(|refusal| refusal_from_wire(&refusal)), Some(RefusalCode::Suspended));
+}

@@ -3,4 +3,5 @@
 mod common;
 mod files;
 mod orders;
+mod rotation;
 mod rules;
