@@ -4,10 +4,10 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::{Args, Subcommand};
 use httt_feed::{AgencyCode, Lane, dsse_envelope};
-use httt_log::tlog::{VerifierKey, claimed_key, export_tiles};
+use httt_log::tlog::{VerifierKey, claimed_keys, export_tiles};
 use httt_log::{Filter, RecordedEvent, scan_entries};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -107,10 +107,15 @@ pub(crate) fn run(command: LogCommand) -> Result<ExitCode> {
 }
 
 fn vkey(dir: &Path) -> Result<()> {
-    let (member, key) = claimed_key(&log_dir(dir))?.context("the log does not begin by saying whose it is")?;
-    let none = || anyhow!("the node's key is no Ed25519 key; it signs no checkpoints");
-    println!("log      {}", VerifierKey::log(&member, &key).ok_or_else(none)?);
-    println!("cosigner {}", VerifierKey::cosigner(&member, &key).ok_or_else(none)?);
+    let (member, keys) = claimed_keys(&log_dir(dir))?.context("the log does not begin by saying whose it is")?;
+    // Several where the node changed its key: each signed the checkpoints of its time.
+    let signing: Vec<_> =
+        keys.iter().filter_map(|key| VerifierKey::log(&member, key).zip(VerifierKey::cosigner(&member, key))).collect();
+    ensure!(!signing.is_empty(), "the node's key is no Ed25519 key; it signs no checkpoints");
+    for (log, cosigner) in signing {
+        println!("log      {log}");
+        println!("cosigner {cosigner}");
+    }
     eprintln!("This is what the log says of itself. Compare it with what the operator of {member} told you otherwise.");
     Ok(())
 }

@@ -1,12 +1,16 @@
 //! `httt`: the command-line tool of the grassroots-information source system.
 
+mod api;
 mod audit;
 mod bench;
 mod demo;
 mod feed;
 mod keep;
+mod key;
 mod log;
+mod member;
 mod models;
+mod operator;
 mod pki;
 mod proof;
 
@@ -40,6 +44,11 @@ enum Command {
     /// Prove a log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Enrol members of the exchange, suspend them, change their keys and rights.
+    Member(member::MemberArgs),
+    /// Change the key that a node seals with.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Measure on this machine.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -72,6 +81,8 @@ fn main() -> ExitCode {
         Command::Log(command) => log::run(command),
         Command::Feed(command) => feed::run(command),
         Command::Audit(command) => audit::run(command),
+        Command::Member(args) => member::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Key(command) => key::run(command).map(|()| ExitCode::SUCCESS),
         Command::Bench(command) => bench::run(command),
         Command::Models(command) => models::run(command),
         Command::HashPassword => hash_password().map(|()| ExitCode::SUCCESS),

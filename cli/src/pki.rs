@@ -93,6 +93,7 @@ pub(crate) fn run(command: PkiCommand) -> Result<()> {
                 kind: args.kind.into(),
                 area: args.area,
                 public_keys: vec![],
+                certificates: vec![],
                 carriers: args.carrier.iter().map(ToString::to_string).collect(),
             };
             let fingerprint = member(&args.dir, file, &args.host)?;

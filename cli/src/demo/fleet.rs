@@ -11,7 +11,7 @@ use httt_node::tls::anonymous_client_config;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::demo::api::Session;
+use crate::api::Session;
 use crate::demo::device::{Device, Mounting, Tally};
 use crate::demo::world::{Pace, Province, World};
 

@@ -3,7 +3,6 @@
 //! Gateway, LGSP adapter, central source and provincial sources run as processes of their own on loopback, with real
 //! certificates; simulated clusters speak the device interface to them over HTTPS. Each step checks what it did.
 
-mod api;
 mod audio;
 mod cable;
 mod device;

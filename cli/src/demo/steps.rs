@@ -8,7 +8,7 @@ use httt_log::{AuditOptions, audit};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use crate::demo::api::Session;
+use crate::api::Session;
 use crate::demo::device::Tally;
 use crate::demo::fleet::Fleet;
 use crate::demo::progress::Progress;

@@ -128,6 +128,7 @@ impl World {
             kind,
             area: area.to_owned(),
             public_keys: vec![],
+            certificates: vec![],
             carriers: carriers.iter().map(|carrier| (*carrier).to_owned()).collect(),
         };
         let mut members = vec![
@@ -314,7 +315,7 @@ impl Writer<'_> {
                 "[[account]]\nname = \"{name}\"\npassword_hash = \"{}\"\nroles = [{roles}]\narea = \"{area}\"\n",
                 self.hash
             ));
-            if roles.contains("approver") {
+            if roles.contains("approver") || roles.contains("administrator") {
                 text.push_str(&format!("otp_secret = \"{}\"\n", self.otp));
             }
             text.push('\n');
@@ -325,7 +326,7 @@ impl Writer<'_> {
     fn gateway(&self, exchange: SocketAddr, http: SocketAddr) -> Result<NodeProcess> {
         let more = format!("[exchange]\nlisten = \"{exchange}\"\nmembers = \"../pki/members\"\n");
         let node = self.node("ndxp-gateway", "NDXP", http, "", &more)?;
-        self.accounts("NDXP", &[("auditor", &["auditor"], "VN")])?;
+        self.accounts("NDXP", &[("auditor", &["auditor"], "VN"), ("administrator", &["administrator"], "VN")])?;
         Ok(node)
     }
 

@@ -21,6 +21,8 @@ pub enum Role {
     Auditor,
     /// Cán bộ tỉnh: summaries, clusters, schedules on behalf of communes.
     ProvinceOfficer,
+    /// Quản trị thành viên: who takes part in the exchange, with which keys and rights.
+    Administrator,
 }
 
 /// Something an account may want to do.
@@ -51,14 +53,23 @@ pub enum Action {
     CarryFeeds,
     /// Read the log of who did what.
     ReadAudit,
+    /// Enrol, suspend and resume members of the exchange; change their keys, certificates and rights.
+    ManageMembers,
     /// See bulletins, schedules, clusters, reports.
     Read,
 }
 
 impl Role {
     /// All roles.
-    pub const ALL: [Self; 6] =
-        [Self::Author, Self::Approver, Self::Operator, Self::CommuneOfficer, Self::Auditor, Self::ProvinceOfficer];
+    pub const ALL: [Self; 7] = [
+        Self::Author,
+        Self::Approver,
+        Self::Operator,
+        Self::CommuneOfficer,
+        Self::Auditor,
+        Self::ProvinceOfficer,
+        Self::Administrator,
+    ];
 
     /// Its Vietnamese name.
     pub fn vi(self) -> &'static str {
@@ -69,6 +80,7 @@ impl Role {
             Self::CommuneOfficer => "cán bộ xã",
             Self::Auditor => "kiểm tra",
             Self::ProvinceOfficer => "cán bộ tỉnh",
+            Self::Administrator => "quản trị thành viên",
         }
     }
 
@@ -81,6 +93,7 @@ impl Role {
             Self::CommuneOfficer => "commune officer",
             Self::Auditor => "auditor",
             Self::ProvinceOfficer => "province officer",
+            Self::Administrator => "administrator of members",
         }
     }
 }
@@ -101,6 +114,7 @@ impl Action {
             Self::ManageAccounts => "quản lý tài khoản",
             Self::CarryFeeds => "xuất, nhập dữ liệu bằng tệp",
             Self::ReadAudit => "xem nhật ký hệ thống",
+            Self::ManageMembers => "quản lý thành viên của sàn",
             Self::Read => "xem dữ liệu",
         }
     }
@@ -120,6 +134,7 @@ impl Action {
             Self::ManageAccounts => "manage accounts",
             Self::CarryFeeds => "bring feeds in or out by hand",
             Self::ReadAudit => "read the audit log",
+            Self::ManageMembers => "manage members of the exchange",
             Self::Read => "read data",
         }
     }
@@ -128,8 +143,8 @@ impl Action {
 /// Whether a role allows an action at all; the area is looked at beside it, see [`Actor::covers`].
 pub fn may(role: Role, action: Action) -> bool {
     use Action::{
-        CarryFeeds, CommandDevices, FileReport, ManageAccounts, PublishBulletin, Read, ReadAudit, RegisterClusters,
-        ReviewBulletin, SetSchedule, SubmitSummary, WithdrawBulletin, WriteBulletin,
+        CarryFeeds, CommandDevices, FileReport, ManageAccounts, ManageMembers, PublishBulletin, Read, ReadAudit,
+        RegisterClusters, ReviewBulletin, SetSchedule, SubmitSummary, WithdrawBulletin, WriteBulletin,
     };
     match role {
         Role::Author => matches!(action, WriteBulletin | PublishBulletin | Read),
@@ -139,6 +154,7 @@ pub fn may(role: Role, action: Action) -> bool {
         }
         Role::CommuneOfficer => matches!(action, WriteBulletin | SetSchedule | CommandDevices | FileReport | Read),
         Role::Auditor => matches!(action, ReadAudit | Read),
+        Role::Administrator => matches!(action, ManageMembers | ReadAudit | Read),
         Role::ProvinceOfficer => {
             matches!(action, WriteBulletin | SetSchedule | RegisterClusters | FileReport | SubmitSummary | Read)
         }
@@ -195,6 +211,7 @@ mod tests {
             SubmitSummary,
             ManageAccounts,
             CarryFeeds,
+            ManageMembers,
         ] {
             assert!(!may(Role::Auditor, action), "{action:?}");
         }

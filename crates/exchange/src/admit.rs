@@ -20,8 +20,11 @@ pub struct Admission {
 pub fn admit(directory: &Directory, feed: &FeedId, head: Option<Head>, entries: &[Bytes]) -> Admission {
     let mut admission = Admission::default();
     let mut head = head;
-    // A directory batch may be verified by what the one before it says.
-    let mut directory = Cow::Borrowed(directory);
+    // A directory batch may be verified by what the one before it says, and the first ones by a later one.
+    let mut directory = match founded(directory, feed, entries) {
+        Some(founded) => Cow::Owned(founded),
+        None => Cow::Borrowed(directory),
+    };
     for bytes in entries {
         let checked = parse(bytes.clone()).and_then(|batch| {
             if batch.feed() != feed {
@@ -47,4 +50,13 @@ pub fn admit(directory: &Directory, feed: &FeedId, head: Option<Head>, entries: 
         }
     }
     admission
+}
+
+/// See [`Directory::founded_by`]. Only while no gateway is known; so entries are read twice once in a node's life.
+fn founded(directory: &Directory, feed: &FeedId, entries: &[Bytes]) -> Option<Directory> {
+    if feed.lane != Lane::Directory || directory.gateway().is_some() {
+        return None;
+    }
+    let batches: Vec<_> = entries.iter().map_while(|bytes| parse(bytes.clone()).ok()).collect();
+    directory.founded_by(&batches)
 }

@@ -13,7 +13,7 @@ use crate::{Alarm, StoppedFeeds, Store};
 const EVIDENCE_PART_BYTES: usize = 32 * 1024;
 
 /// A UUID made from what it stands for, so that the same fact gets the same id wherever and whenever it is told.
-pub(crate) fn derived_id(parts: &[&[u8]]) -> Uuid {
+pub fn derived_id(parts: &[&[u8]]) -> Uuid {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&Digest::of(&parts.concat()).0[..16]);
     Uuid::new_v8(bytes)

@@ -1,5 +1,7 @@
 //! The gRPC driver: tonic over rustls, mutual TLS. Who calls is what the certificate says.
 
+mod connections;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,24 +10,26 @@ use axum::body::Body;
 use axum::middleware::map_response;
 use axum::response::Response as HttpResponse;
 use http_body_util::BodyExt as _;
-use httt_feed::{AgencyCode, Lane};
+use httt_feed::{AgencyCode, Lane, Refusal};
 use httt_wire::exchange::exchange_client::ExchangeClient;
 use httt_wire::exchange::exchange_server::{Exchange, ExchangeServer};
 use httt_wire::exchange::{self as wire};
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Server};
 use tonic::{Request, Response, Status};
 
+use self::connections::{Acceptor, Caller, Registry, tls_acceptor};
+use crate::refusal::refusal_to_wire;
 use crate::{Held, MAX_MESSAGE_BYTES, MAX_WAIT_MS, Peer, PeerError, Service};
+
+pub use connections::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_MEMBER, MAX_HANDSHAKES};
 
 /// How long a call other than a long-poll may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a caller may take to show its certificate.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A peer that answers no ping within twice this is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Calls one connection may have under way; long-polls count.
@@ -48,7 +52,10 @@ pub enum GrpcError {
     /// The address makes no sense.
     #[error("{0} is not an address of the form https://host:port")]
     Address(String),
-    /// Certificates, or the server itself.
+    /// Certificates of the serving side.
+    #[error("{0}")]
+    Tls(String),
+    /// Certificates of the calling side, or the transport itself.
     #[error(transparent)]
     Transport(#[from] tonic::transport::Error),
 }
@@ -56,7 +63,8 @@ pub enum GrpcError {
 /// Reads the member out of a client certificate (DER); `None`: it names none.
 pub type Identify = fn(&[u8]) -> Option<AgencyCode>;
 
-/// Serves the exchange on `listener` until `stop` resolves.
+/// Serves the exchange on `listener` until `stop` resolves. Connections of members that are suspended, or whose
+/// certificate is revoked, are closed within seconds.
 ///
 /// # Errors
 /// Unusable certificates, or a transport that broke.
@@ -67,36 +75,81 @@ pub async fn serve(
     identify: Identify,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), GrpcError> {
-    let config = ServerTlsConfig::new()
-        .identity(Identity::from_pem(&tls.certificate, &tls.key))
-        .client_ca_root(Certificate::from_pem(&tls.ca))
-        .timeout(HANDSHAKE_TIMEOUT);
-    let server = ExchangeServer::new(GrpcService { service, identify })
+    let registry = Arc::new(Registry::default());
+    let (accepted, incoming) = mpsc::channel(1);
+    let acceptor = Acceptor { listener, tls: tls_acceptor(tls)?, identify, registry: Arc::clone(&registry), accepted };
+    let guarded = Arc::clone(&service);
+    let guard = registry.guard(service.watch(), move || guarded.directory());
+    let server = ExchangeServer::new(GrpcService { service })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let routes = Routes::new(server).into_axum_router().layer(map_response(hold_until_sent));
-    Server::builder()
-        .tls_config(config)?
-        .tcp_nodelay(true)
+    let stopping = watch::Sender::new(false);
+    let accepting = acceptor.run(stopping.subscribe());
+    let stop = async {
+        stop.await;
+        stopping.send_replace(true);
+    };
+    let incoming = futures_util::stream::unfold(incoming, |mut incoming| async {
+        let connection = incoming.recv().await?;
+        Some((Ok::<_, std::io::Error>(connection), incoming))
+    });
+    let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .max_concurrent_streams(MAX_STREAMS)
         .add_routes(routes.into())
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop)
-        .await?;
+        .serve_with_incoming_shutdown(incoming, stop);
+    let around = async {
+        tokio::join!(accepting, guard);
+    };
+    tokio::select! {
+        served = serving => served?,
+        () = around => {}
+    }
     Ok(())
 }
 
 struct GrpcService {
     service: Arc<Service>,
-    identify: Identify,
+}
+
+/// An answer that can say no.
+trait Refused: Default {
+    fn refused(refusal: wire::Refusal) -> Self;
+}
+
+macro_rules! refused {
+    ($($answer:ident),*) => {
+        $(impl Refused for wire::$answer {
+            fn refused(refusal: wire::Refusal) -> Self {
+                Self { refusal: Some(refusal), ..Self::default() }
+            }
+        })*
+    };
+}
+
+refused!(HeadsResponse, ReadResponse, PushResponse, StatMediaResponse, ReadMediaResponse);
+
+impl Refused for wire::WitnessResponse {
+    fn refused(refusal: wire::Refusal) -> Self {
+        Self { status: 403, body: refusal.message }
+    }
 }
 
 impl GrpcService {
-    fn caller<T>(&self, request: &Request<T>) -> Result<AgencyCode, Status> {
-        request
-            .peer_certs()
-            .and_then(|chain| (self.identify)(chain.first()?))
-            .ok_or_else(|| Status::unauthenticated("the client certificate names no member (SAN urn:httt:member:CODE)"))
+    /// Who calls, if it may call with the certificate it showed; otherwise the answer that says why not.
+    fn caller<T, R: Refused>(&self, request: &Request<T>) -> Result<Caller, Result<Response<R>, Status>> {
+        let caller = request.extensions().get::<Caller>();
+        let caller =
+            caller.ok_or_else(|| Err(Status::unauthenticated("the connection has no member's certificate")))?;
+        match self.admits(caller) {
+            Ok(()) => Ok(caller.clone()),
+            Err(refusal) => Err(Ok(Response::new(R::refused(refusal_to_wire(&refusal))))),
+        }
+    }
+
+    fn admits(&self, caller: &Caller) -> Result<(), Refusal> {
+        self.service.directory().admits_certificate(&caller.member, caller.certificate)
     }
 }
 
@@ -126,49 +179,73 @@ async fn hold_until_sent(mut response: HttpResponse) -> HttpResponse {
 #[tonic::async_trait]
 impl Exchange for GrpcService {
     async fn heads(&self, request: Request<wire::HeadsRequest>) -> Result<Response<wire::HeadsResponse>, Status> {
-        let caller = self.caller(&request)?;
-        Ok(Response::new(self.service.heads(&caller, request.into_inner()).await))
+        let caller = match self.caller(&request) {
+            Ok(caller) => caller,
+            Err(answer) => return answer,
+        };
+        let answer = self.service.heads(&caller.member, request.into_inner()).await;
+        // News of the directory, which everybody reads, ended the waiting; it may have been about this certificate.
+        Ok(Response::new(match self.admits(&caller) {
+            Ok(()) => answer,
+            Err(refusal) => wire::HeadsResponse::refused(refusal_to_wire(&refusal)),
+        }))
     }
 
     async fn read(&self, request: Request<wire::ReadRequest>) -> Result<Response<wire::ReadResponse>, Status> {
-        let caller = self.caller(&request)?;
-        let (answer, held) = self.service.read_held(&caller, request.get_ref()).await;
-        Ok(holding(answer, held))
+        match self.caller(&request) {
+            Ok(caller) => {
+                let (answer, held) = self.service.read_held(&caller.member, request.get_ref()).await;
+                Ok(holding(answer, held))
+            }
+            Err(answer) => answer,
+        }
     }
 
     async fn push(&self, request: Request<wire::PushRequest>) -> Result<Response<wire::PushResponse>, Status> {
-        let caller = self.caller(&request)?;
-        Ok(Response::new(self.service.push(&caller, request.into_inner()).await))
+        match self.caller(&request) {
+            Ok(caller) => Ok(Response::new(self.service.push(&caller.member, request.into_inner()).await)),
+            Err(answer) => answer,
+        }
     }
 
     async fn stat_media(
         &self,
         request: Request<wire::StatMediaRequest>,
     ) -> Result<Response<wire::StatMediaResponse>, Status> {
-        let caller = self.caller(&request)?;
-        Ok(Response::new(self.service.stat_media(&caller, request.into_inner()).await))
+        match self.caller(&request) {
+            Ok(caller) => Ok(Response::new(self.service.stat_media(&caller.member, request.into_inner()).await)),
+            Err(answer) => answer,
+        }
     }
 
     async fn read_media(
         &self,
         request: Request<wire::ReadMediaRequest>,
     ) -> Result<Response<wire::ReadMediaResponse>, Status> {
-        let caller = self.caller(&request)?;
-        let (answer, held) = self.service.read_media_held(&caller, request.into_inner()).await;
-        Ok(holding(answer, held))
+        match self.caller(&request) {
+            Ok(caller) => {
+                let (answer, held) = self.service.read_media_held(&caller.member, request.into_inner()).await;
+                Ok(holding(answer, held))
+            }
+            Err(answer) => answer,
+        }
     }
 
     async fn write_media(
         &self,
         request: Request<wire::WriteMediaRequest>,
     ) -> Result<Response<wire::StatMediaResponse>, Status> {
-        let caller = self.caller(&request)?;
-        Ok(Response::new(self.service.write_media(&caller, request.into_inner()).await))
+        match self.caller(&request) {
+            Ok(caller) => Ok(Response::new(self.service.write_media(&caller.member, request.into_inner()).await)),
+            Err(answer) => answer,
+        }
     }
 
     async fn witness(&self, request: Request<wire::WitnessRequest>) -> Result<Response<wire::WitnessResponse>, Status> {
-        self.caller(&request)?;
-        Ok(Response::new(self.service.witness(request.into_inner()).await))
+        match self.caller(&request) {
+            Ok(_) => Ok(Response::new(self.service.witness(request.into_inner()).await)),
+            Err(answer) => answer,
+        }
     }
 }
 

@@ -42,6 +42,7 @@ pub use admit::{Admission, admit};
 pub use copier::{Action, Alarm, Copier, Input, Settings};
 pub use deliveries::{Deliveries, ReaderState};
 pub use directory::{SharedDirectory, StoppedFeeds};
+pub use evidence::derived_id;
 pub use limits::{Held, Limiter, Limits, Use};
 pub use meter::{Flow, Meter, Passed, Topic};
 pub use pack::{MAX_UNPACKED_BYTES, OnTheWire, pack, unpack};

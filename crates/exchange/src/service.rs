@@ -151,6 +151,16 @@ impl Service {
         Ok(())
     }
 
+    /// The directory as it is at this moment.
+    pub fn directory(&self) -> Arc<Directory> {
+        self.directory.get()
+    }
+
+    /// Told whenever something was added to the store, so also when the directory changed.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.store.watch()
+    }
+
     /// Heads that changed at or after `request.after` and that `caller` may read; waits for one if asked to.
     pub async fn heads(&self, caller: &AgencyCode, request: wire::HeadsRequest) -> wire::HeadsResponse {
         let (length, log_id) = (self.store.watch(), self.store.id());

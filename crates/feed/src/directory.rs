@@ -1,14 +1,19 @@
 //! Who takes part, with which keys, and who may say and read what: a fold of the gateway's directory feed.
 
+mod fold;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use httt_wire::{Message, Name, directory as pb, feed};
+use httt_wire::directory as pb;
 
 use crate::{
     AgencyCode, Audience, Digest, FeedId, Fingerprint, KeyId, Lane, PublicKey, Refusal, UnverifiedBatch, VerifiedBatch,
+    follow,
 };
 
 pub use pb::MemberKind;
+
+use fold::decode;
 
 #[derive(Debug, Clone)]
 struct KeyEntry {
@@ -168,7 +173,9 @@ impl Directory {
         self.may_originate(member, &feed)?;
         let unknown = || Refusal::UnknownKey { origin: feed.origin.clone(), key: batch.key() };
         let entry = member.keys.get(&batch.key()).ok_or_else(unknown)?;
-        if let Some(last_accepted) = &entry.revoked {
+        // A node's own lane local never reaches the exchange, so neither does it come after a revocation.
+        let at_home = feed.lane == Lane::Local && self.own.as_ref().is_some_and(|(own, _)| *own == feed.origin);
+        if let Some(last_accepted) = entry.revoked.as_ref().filter(|_| !at_home) {
             let last = last_accepted.get(&(feed.audience.clone(), feed.lane)).copied().unwrap_or(0);
             if batch.sequence() > last {
                 let (key, sequence) = (batch.key(), batch.sequence());
@@ -182,18 +189,38 @@ impl Directory {
     /// the configured one.
     fn verify_first(&self, batch: UnverifiedBatch) -> Result<VerifiedBatch, Refusal> {
         let unknown = Refusal::UnknownKey { origin: batch.feed().origin.clone(), key: batch.key() };
-        let key = batch
-            .batch()
-            .events
-            .iter()
-            .filter_map(decode::<pb::KeyAdded>)
-            .filter(|added| added.member == batch.feed().origin.as_str())
-            .filter_map(|added| PublicKey::from_wire(&added.key?).ok())
-            .find(|key| Some(key.fingerprint()) == self.trusted);
-        match key {
-            Some(key) if batch.feed().audience == Audience::All => batch.verify_with(&key),
+        match brought_key(&batch) {
+            Some(key) if Some(key.fingerprint()) == self.trusted && batch.feed().audience == Audience::All => {
+                batch.verify_with(&key)
+            }
             _ => Err(unknown),
         }
+    }
+
+    /// For a gateway that changed its key since its first batch: whom to believe so that `batches`, the beginning of the
+    /// directory feed, can be verified. It is the key that the first batch brings, if these batches, each following
+    /// the one before, lead to one that the configured key signed: by its `previous` that one vouches for all before it,
+    /// so the older key, even a stolen one, cannot have made them up.
+    ///
+    /// `None`: they do not lead there, or nothing needs to be vouched for.
+    pub fn founded_by(&self, batches: &[UnverifiedBatch]) -> Option<Self> {
+        let first = batches.first()?;
+        let key = brought_key(first).filter(|_| self.gateway.is_none() && first.sequence() == 1)?;
+        let founded = Self { trusted: Some(key.fingerprint()), ..self.clone() };
+        let mut directory = founded.clone();
+        let mut head = None;
+        for batch in batches {
+            let verified = directory.verify(batch.clone()).ok()?;
+            follow(head.as_ref(), &verified).ok()?;
+            head = Some(verified.head());
+            directory.apply(verified.feed(), &verified.batch().events);
+            let member = directory.member(&verified.feed().origin)?;
+            let signer = member.all_keys().map(|(key, _)| key).find(|key| key.id() == verified.key());
+            if signer.map(PublicKey::fingerprint) == self.trusted {
+                return Some(founded);
+            }
+        }
+        None
     }
 
     /// The directory is the gateway's; only central source and gateway speak to everybody; others speak to members.
@@ -304,113 +331,13 @@ impl Directory {
         }
         Some(readers)
     }
-
-    /// Folds a batch; anything but the gateway's directory feed changes nothing.
-    pub fn apply(&mut self, feed: &FeedId, events: &[feed::Event]) {
-        if feed.lane != Lane::Directory || feed.audience != Audience::All {
-            return;
-        }
-        match &self.gateway {
-            Some(gateway) if *gateway != feed.origin => return,
-            Some(_) => {}
-            None => self.gateway = Some(feed.origin.clone()),
-        }
-        for event in events {
-            self.apply_event(event);
-        }
-    }
-
-    fn apply_event(&mut self, event: &feed::Event) {
-        if let Some(enrolled) = decode::<pb::MemberEnrolled>(event) {
-            let Ok(code) = AgencyCode::new(&enrolled.member) else { return };
-            let kind = enrolled.kind();
-            let member = self.members.entry(code.clone()).or_insert_with(|| Member {
-                code,
-                name: String::new(),
-                kind,
-                area: String::new(),
-                suspended: None,
-                keys: BTreeMap::new(),
-                carriers: BTreeSet::new(),
-                certificates: BTreeMap::new(),
-            });
-            member.name = enrolled.name;
-            member.kind = kind;
-            member.area = enrolled.area;
-        } else if let Some(added) = decode::<pb::KeyAdded>(event) {
-            if let (Some(member), Some(Ok(key))) =
-                (self.member_mut(&added.member), added.key.as_ref().map(PublicKey::from_wire))
-            {
-                // A revoked key does not come back by being added again.
-                member.keys.entry(key.id()).or_insert(KeyEntry { key, revoked: None });
-            }
-        } else if let Some(revoked) = decode::<pb::KeyRevoked>(event) {
-            let fingerprint = Digest::from_slice(&revoked.fingerprint);
-            if let Some(member) = self.member_mut(&revoked.member) {
-                for entry in member.keys.values_mut().filter(|entry| Some(entry.key.fingerprint()) == fingerprint) {
-                    entry.revoked.get_or_insert_with(|| last_accepted(&revoked.last_accepted));
-                }
-            }
-        } else if let Some(granted) = decode::<pb::CarrierGranted>(event) {
-            if let (Some(member), Ok(carrier)) = (self.member_mut(&granted.member), AgencyCode::new(&granted.carrier)) {
-                member.carriers.insert(carrier);
-            }
-        } else if let Some(withdrawn) = decode::<pb::CarrierWithdrawn>(event)
-            && let (Some(member), Ok(carrier)) =
-                (self.member_mut(&withdrawn.member), AgencyCode::new(&withdrawn.carrier))
-        {
-            member.carriers.remove(&carrier);
-        } else {
-            self.apply_rights(event);
-        }
-    }
-
-    fn apply_rights(&mut self, event: &feed::Event) {
-        if let Some(suspended) = decode::<pb::MemberSuspended>(event) {
-            if let Some(member) = self.member_mut(&suspended.member) {
-                member.suspended = Some(suspended.reason);
-            }
-        } else if let Some(resumed) = decode::<pb::MemberResumed>(event) {
-            if let Some(member) = self.member_mut(&resumed.member) {
-                member.suspended = None;
-            }
-        } else if let Some(added) = decode::<pb::CertificateAdded>(event) {
-            if let (Some(member), Some(sha256)) = (self.member_mut(&added.member), Digest::from_slice(&added.sha256)) {
-                // A revoked certificate does not come back by being added again.
-                let certificate = Certificate { not_after_ms: Some(added.not_after_ms), revoked: None };
-                member.certificates.entry(sha256).or_insert(certificate);
-            }
-        } else if let Some(revoked) = decode::<pb::CertificateRevoked>(event) {
-            if let (Some(member), Some(sha256)) =
-                (self.member_mut(&revoked.member), Digest::from_slice(&revoked.sha256))
-            {
-                // One that was never registered can be revoked, too.
-                let certificate = member.certificates.entry(sha256);
-                let certificate = certificate.or_insert(Certificate { not_after_ms: None, revoked: None });
-                certificate.revoked.get_or_insert(revoked.reason);
-            }
-        } else if let Some(granted) = decode::<pb::ReadGranted>(event) {
-            let grant = ReadGrant::from_wire(&granted.reader, &granted.origin, &granted.audience, granted.lane);
-            self.grants.extend(grant);
-        } else if let Some(withdrawn) = decode::<pb::ReadWithdrawn>(event)
-            && let Some(grant) =
-                ReadGrant::from_wire(&withdrawn.reader, &withdrawn.origin, &withdrawn.audience, withdrawn.lane)
-        {
-            self.grants.remove(&grant);
-        }
-    }
-
-    fn member_mut(&mut self, code: &str) -> Option<&mut Member> {
-        AgencyCode::new(code).ok().and_then(|code| self.members.get_mut(&code))
-    }
 }
 
-fn last_accepted(list: &[pb::LastAccepted]) -> BTreeMap<(Audience, Lane), u64> {
-    list.iter()
-        .filter_map(|last| Some(((Audience::new(&last.audience).ok()?, Lane::from_wire(last.lane)?), last.sequence)))
-        .collect()
-}
-
-fn decode<M: Message + Name + Default>(event: &feed::Event) -> Option<M> {
-    (event.r#type == M::full_name()).then(|| M::decode(event.data.clone()).ok()).flatten()
+/// The key by which a first directory batch is signed, if it brings it.
+fn brought_key(batch: &UnverifiedBatch) -> Option<PublicKey> {
+    let added = batch.batch().events.iter().filter_map(decode::<pb::KeyAdded>);
+    added
+        .filter(|added| added.member == batch.feed().origin.as_str())
+        .filter_map(|added| PublicKey::from_wire(&added.key?).ok())
+        .find(|key| key.id() == batch.key())
 }

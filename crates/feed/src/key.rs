@@ -1,19 +1,24 @@
 //! Keys: one to sign with, many to verify against.
 
+mod shape;
+
 use std::fmt;
+use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use httt_wire::directory as pb;
 use ring::rand::SystemRandom;
 use ring::signature::{self, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
-use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
 
 use crate::Digest;
 
 /// Largest public key taken from outside: RSA 8192 in DER is about 1,050 bytes.
 const MAX_PUBLIC_KEY_BYTES: usize = 2_048;
+/// Longest text of a public key: the longest key as hexadecimal digits, or as PEM with some room.
+const MAX_KEY_TEXT_BYTES: usize = 2 * MAX_PUBLIC_KEY_BYTES;
 
 /// Signature algorithms a member's key may have. Nodes sign with Ed25519; the others are what government tokens hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +29,16 @@ pub enum Algorithm {
     EcdsaP256Sha256,
     /// RSA PKCS#1 v1.5 with SHA-256, 2048 to 8192 bits.
     RsaPkcs1Sha256,
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ed25519 => "Ed25519",
+            Self::EcdsaP256Sha256 => "ECDSA P-256",
+            Self::RsaPkcs1Sha256 => "RSA",
+        })
+    }
 }
 
 impl Algorithm {
@@ -70,6 +85,17 @@ pub enum KeyError {
     /// Longer than any real key.
     #[error("a public key of {0} bytes is longer than the {MAX_PUBLIC_KEY_BYTES} allowed")]
     TooLong(usize),
+    /// Its bytes are not what its algorithm says.
+    #[error("not a public key of {algorithm}: {what}")]
+    Shape {
+        /// What it is said to be.
+        algorithm: Algorithm,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A text that writes no public key.
+    #[error("not a public key: {0}; write an Ed25519 key as 64 hexadecimal digits, others as PEM (BEGIN PUBLIC KEY)")]
+    Text(String),
 }
 
 /// First 8 bytes of a [`Fingerprint`]: says which key to try, proves nothing.
@@ -99,15 +125,23 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// `value`: Ed25519 32 bytes; P-256 an uncompressed point; RSA PKCS#1 DER.
+    /// `value`: Ed25519 32 bytes; P-256 an uncompressed point, 65 bytes; RSA PKCS#1 DER, 2048 to 8192 bits. A key that
+    /// could never verify anything is refused here, when somebody can still do something about it.
+    ///
+    /// # Errors
+    /// [`KeyError::TooLong`], [`KeyError::Shape`].
     pub fn new(algorithm: Algorithm, value: Vec<u8>) -> Result<Self, KeyError> {
         if value.len() > MAX_PUBLIC_KEY_BYTES {
             return Err(KeyError::TooLong(value.len()));
         }
+        shape::check(algorithm, &value).map_err(|what| KeyError::Shape { algorithm, what })?;
         Ok(Self { algorithm, value })
     }
 
     /// From the message form.
+    ///
+    /// # Errors
+    /// [`KeyError::Algorithm`], and as [`PublicKey::new`].
     pub fn from_wire(message: &pb::PublicKey) -> Result<Self, KeyError> {
         let algorithm = Algorithm::from_wire(message.algorithm).ok_or(KeyError::Algorithm(message.algorithm))?;
         Self::new(algorithm, message.value.clone())
@@ -146,6 +180,33 @@ impl PublicKey {
     /// Whether `signature` over `message` is by this key.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(self.algorithm.ring(), &self.value).verify(message, signature).is_ok()
+    }
+}
+
+/// As people write keys: hexadecimal digits of the bytes as in [`PublicKey::new`], whose shape tells the algorithm, or
+/// PEM (`BEGIN PUBLIC KEY`).
+impl FromStr for PublicKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let text = text.trim();
+        if text.len() > MAX_KEY_TEXT_BYTES {
+            return Err(KeyError::TooLong(text.len()));
+        }
+        if text.starts_with("-----BEGIN") {
+            let der = SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes())
+                .map_err(|error| KeyError::Text(format!("{error:?}")))?;
+            let found = shape::from_spki(&der).ok_or_else(|| KeyError::Text("its algorithm is unknown".into()))?;
+            return Self::new(found.0, found.1.to_vec());
+        }
+        let value = hex::decode(text).map_err(|error| KeyError::Text(error.to_string()))?;
+        let algorithm = match value.as_slice() {
+            bytes if bytes.len() == shape::ED25519_BYTES => Algorithm::Ed25519,
+            [shape::UNCOMPRESSED, ..] => Algorithm::EcdsaP256Sha256,
+            [shape::SEQUENCE, ..] => Algorithm::RsaPkcs1Sha256,
+            bytes => return Err(KeyError::Text(format!("it has {} bytes", bytes.len()))),
+        };
+        Self::new(algorithm, value)
     }
 }
 

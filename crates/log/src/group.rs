@@ -167,8 +167,7 @@ impl<'a> Group<'a> {
     /// Whether the transaction has to wait for the next group: it takes back batches of a feed whose head depends on
     /// a batch of this group that is not sealed yet.
     pub(crate) fn must_wait(&self, transaction: &Transaction) -> bool {
-        !self.own.is_empty()
-            && transaction.copies.iter().any(|batch| batch.feed().origin == *self.shared.sealer.origin())
+        !self.own.is_empty() && transaction.copies.iter().any(|batch| batch.feed().origin == self.shared.origin)
     }
 
     /// Takes the transaction into the group, or refuses it and leaves the group as it was.
@@ -239,7 +238,7 @@ impl<'a> Group<'a> {
             Link::Next => {
                 let copy = self.copies.len() + delta.copies.len();
                 let position = self.base + copy as u64;
-                if feed.origin == *self.shared.sealer.origin() {
+                if feed.origin == self.shared.origin {
                     note_own_copy(delta, &feed, copy, batch.batch());
                 }
                 delta.bytes += batch.bytes().len() + FRAME_HEADER_BYTES;
@@ -258,7 +257,7 @@ impl<'a> Group<'a> {
         events: Vec<NewEvent>,
         expected: &[(String, crate::Expected)],
     ) -> Result<(), CommitError> {
-        let origin = self.shared.sealer.origin();
+        let origin = &self.shared.origin;
         let total = events.len();
         // Ids first: an event that is there already is success whatever else is asked for.
         let mut fresh = Vec::new();
@@ -346,7 +345,7 @@ impl<'a> Group<'a> {
         if let Some(latest) = delta.streams.get(stream).or_else(|| self.streams.get(stream)) {
             return Ok(Some(latest.clone()));
         }
-        Ok(self.shared.stream(self.shared.sealer.origin(), stream)?)
+        Ok(self.shared.stream(&self.shared.origin, stream)?)
     }
 
     /// The event of this node with the same id, if its content is the same; what differs is a conflict.
@@ -378,7 +377,7 @@ impl<'a> Group<'a> {
 
     /// Where this node's event with the id is in the log.
     fn find(&self, id: Uuid) -> Result<Option<EventPosition>, CommitError> {
-        let places = self.shared.index.events(self.shared.sealer.origin(), id).map_err(crate::ReadError::from)?;
+        let places = self.shared.index.events(&self.shared.origin, id).map_err(crate::ReadError::from)?;
         for place in places {
             let event = self.entry(place.entry)?.and_then(|entry| entry.event(place.index));
             if event.is_some_and(|found| found.event.id == id.as_bytes()) {
@@ -460,7 +459,7 @@ impl<'a> Group<'a> {
         let places = Places { base: self.base, copies: self.copies.len() as u64, new: std::mem::take(&mut self.new) };
         let copies = std::mem::take(&mut self.copies).into_iter().map(Unhashed::Copy);
         let mut unhashed: Vec<_> = copies.collect();
-        let sealer = &self.shared.sealer;
+        let sealer = &self.shared.sealer();
         for batch in std::mem::take(&mut self.own) {
             let head = self.heads.get(&batch.feed).copied().or_else(|| self.shared.head(&batch.feed));
             let unsigned = sealer.prepare(&batch.feed, head.as_ref(), self.now_ms, batch.events, batch.restates)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use httt_feed::{AgencyCode, Digest, FeedId, Head, Sealer};
+use httt_feed::{AgencyCode, Digest, FeedId, Head, KeyId, PublicKey, Sealer, SigningKey};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use uuid::Uuid;
 
@@ -173,7 +173,38 @@ impl Log {
 
     /// Whose log it is.
     pub fn origin(&self) -> &AgencyCode {
-        self.shared.sealer.origin()
+        &self.shared.origin
+    }
+
+    /// The key that seals what this node says, and signs its checkpoints.
+    pub fn public_key(&self) -> PublicKey {
+        self.shared.sealer().key().public().clone()
+    }
+
+    /// Seals with another key of the same node from the next group on; what was committed when this is called may still
+    /// be sealed with the one before, what is committed after it returned is not. Whoever copies from this log must know
+    /// the key before. The next checkpoint is signed with it.
+    pub fn change_key(&self, key: SigningKey) {
+        self.shared.set_sealer(Sealer::new(self.shared.origin.clone(), key));
+    }
+
+    /// The last sequence of `feed`, one of this node's, that the key before the present one sealed; `None`: none.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn last_sealed_before(&self, feed: &FeedId, key: KeyId) -> Result<Option<u64>, ReadError> {
+        let present = self.public_key().id();
+        let mut last = self.head(feed).map_or(0, |head| head.sequence);
+        // Few have been sealed since the change when this is asked.
+        while last > 0 {
+            let entry = self.shared.read_feed(feed, last - 1, 1)?.into_iter().next();
+            match entry.and_then(|entry| httt_feed::parse(entry.bytes).ok()).map(|batch| batch.key()) {
+                Some(by) if by == key => return Ok(Some(last)),
+                Some(by) if by == present => last -= 1,
+                _ => return Ok(None),
+            }
+        }
+        Ok(None)
     }
 
     /// Durable entries.

@@ -246,7 +246,7 @@ impl Shared {
     }
 
     pub(crate) fn event(&self, id: Uuid) -> Result<Option<RecordedEvent>, ReadError> {
-        let own = self.sealer.origin();
+        let own = &self.origin;
         if let Some(found) = self.event_of(own, id)? {
             return Ok(Some(found));
         }

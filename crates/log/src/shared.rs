@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use httt_feed::{FeedId, Head, Sealer};
+use httt_feed::{AgencyCode, FeedId, Head, Sealer};
 
 use crate::FeedHead;
 use crate::chunks::Chunks;
@@ -18,7 +18,10 @@ use crate::restated::Restated;
 pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     pub(crate) log_id: [u8; 16],
-    pub(crate) sealer: Arc<Sealer>,
+    /// Whose log it is.
+    pub(crate) origin: AgencyCode,
+    /// Another one when the node changes its key.
+    sealer: RwLock<Arc<Sealer>>,
     pub(crate) chunks: Chunks,
     pub(crate) index: Index,
     /// Opened to be read only: there is no writer.
@@ -89,7 +92,8 @@ impl Shared {
         Self {
             dir: parts.dir,
             log_id: parts.log_id,
-            sealer: parts.sealer,
+            origin: parts.sealer.origin().clone(),
+            sealer: RwLock::new(parts.sealer),
             chunks: parts.chunks,
             index: parts.index,
             read_only: parts.read_only,
@@ -100,6 +104,15 @@ impl Shared {
             poison: OnceLock::new(),
             _lock: parts.lock,
         }
+    }
+
+    /// Seals and signs from now on. A group takes it once, so that all of a group is by one key.
+    pub(crate) fn sealer(&self) -> Arc<Sealer> {
+        Arc::clone(&self.sealer.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_sealer(&self, sealer: Sealer) {
+        *self.sealer.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sealer);
     }
 
     /// Durable entries.

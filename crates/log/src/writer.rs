@@ -257,7 +257,7 @@ impl Writer {
             return Ok(self.shared.checkpoint());
         }
         let statement = checkpoint::Statement { size: self.range.size(), root: self.range.root() };
-        let written = checkpoint::sign(statement, &self.shared.sealer).and_then(|text| {
+        let written = checkpoint::sign(statement, &self.shared.sealer()).and_then(|text| {
             let done = checkpoint::write_file(self.files.as_ref(), &self.shared.dir, &text);
             done.map(|()| text).map_err(|error| error.to_string())
         });

@@ -13,7 +13,7 @@ use axum::{Json as Answer, Router};
 use httt_domain::accounts::Action;
 use serde::{Deserialize, Serialize};
 
-use httt_feed::Lane;
+use httt_feed::{Lane, MemberKind};
 
 use crate::accounts::{Principal, bearer, require_session};
 use crate::config::HttpConfig;
@@ -151,6 +151,9 @@ pub struct MemberAnswer {
     pub keys: Vec<String>,
     /// Who may carry for it.
     pub carriers: Vec<String>,
+    /// Why it is suspended; absent: it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<String>,
 }
 
 /// The read models, for operators and auditors.
@@ -287,7 +290,7 @@ async fn log<S: ModelSet>(State(desk): State<Desk<S>>, principal: Principal) -> 
         entries,
         root: log.root(entries).map_err(ApiError::internal)?.to_string(),
         checkpoint: log.checkpoint(),
-        key_fingerprint: desk.node.fingerprint.to_string(),
+        key_fingerprint: desk.node.fingerprint().to_string(),
         feeds: log.heads().iter().map(|head| feed_answer(log, head)).collect::<Result<_, _>>()?,
     }))
 }
@@ -327,23 +330,28 @@ fn unreceipted<S: ModelSet>(desk: &Desk<S>) -> Vec<UnreceiptedAnswer> {
 }
 
 async fn members<S: ModelSet>(State(desk): State<Desk<S>>) -> Answer<Vec<MemberAnswer>> {
-    use httt_feed::MemberKind;
     let directory = desk.node.directory.get();
     let members = directory.members().map(|member| MemberAnswer {
         code: member.code.to_string(),
         name: member.name.clone(),
-        kind: match member.kind {
-            MemberKind::Gateway => "gateway",
-            MemberKind::Central => "central",
-            MemberKind::Province => "province",
-            MemberKind::Carrier => "carrier",
-            MemberKind::Unspecified => "unknown",
-        },
+        kind: kind_name(member.kind),
         area: member.area.clone(),
         keys: member.keys().map(|key| key.fingerprint().to_string()).collect(),
         carriers: member.carriers().map(ToString::to_string).collect(),
+        suspended: member.suspended.clone(),
     });
     Answer(members.collect())
+}
+
+/// A kind of member as the API writes it.
+pub fn kind_name(kind: MemberKind) -> &'static str {
+    match kind {
+        MemberKind::Gateway => "gateway",
+        MemberKind::Central => "central",
+        MemberKind::Province => "province",
+        MemberKind::Carrier => "carrier",
+        MemberKind::Unspecified => "unknown",
+    }
 }
 
 async fn models<S: ModelSet>(

@@ -1,10 +1,10 @@
 //! A node: its log, its directory, its media, opened together and in the right order.
 
-use std::path::{Path, PathBuf};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use httt_feed::{AgencyCode, Audience, Directory, Fingerprint, KeyError, Lane, Sealer, SigningKey};
+use httt_feed::{AgencyCode, Audience, Directory, Fingerprint, Lane, Sealer};
 use httt_log::{CommitError, Log, NewEvent, OpenError, Options, SystemClock, Transaction};
 use httt_wire::directory::LogOpened;
 use serde::Deserialize;
@@ -16,6 +16,7 @@ use crate::http::Readiness;
 use crate::media::{MediaConfig, MediaStore, MediaStoreError};
 use crate::metrics::{Kind, Metrics};
 use crate::models::{DEFAULT_SNAPSHOT_ENTRIES, SnapshotOptions};
+use crate::rotation::{self, Announce, KeyFiles, KeyFilesError};
 use crate::service::STOP_DEADLINE;
 use crate::shutdown::Shutdown;
 use crate::tlog::TlogConfig;
@@ -26,8 +27,6 @@ const HEALTH_LOOK: Duration = Duration::from_millis(500);
 const MAX_CHUNK_MIB: u64 = 4_096;
 /// Shortest time between two rounds of witnessing, ms.
 const MIN_WITNESS_EVERY_MS: u64 = 1_000;
-/// Largest signing key file.
-const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
 
 /// Section `[node]`: who this node is and where it keeps what it knows.
 #[derive(Debug, Clone, Deserialize)]
@@ -90,13 +89,8 @@ pub enum NodeError {
         cause: String,
     },
     /// The signing key.
-    #[error("signing key {path}: {cause}")]
-    Key {
-        /// Its file.
-        path: PathBuf,
-        /// What is wrong with it.
-        cause: String,
-    },
+    #[error(transparent)]
+    Key(#[from] KeyFilesError),
     /// The log.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -130,8 +124,8 @@ pub struct Node {
     pub stopped: StoppedFeeds,
     /// Its media files.
     pub media: Arc<MediaStore>,
-    /// Its key's fingerprint.
-    pub fingerprint: Fingerprint,
+    /// The files of the key that it seals with.
+    pub keys: KeyFiles,
     /// Where its read models are stored, if they are.
     pub snapshots: Option<SnapshotOptions>,
     /// Cosigns other nodes' checkpoints, and gathers cosignatures of its own.
@@ -154,7 +148,8 @@ impl Node {
     pub async fn open(config: &NodeConfig, trust: Trust, software: &str) -> Result<Self, NodeError> {
         let code = AgencyCode::new(&config.member)
             .map_err(|error| NodeError::Config { field: "member", cause: error.to_string() })?;
-        let key = read_key(&config.signing_key)?;
+        let keys = KeyFiles::new(&config.signing_key);
+        let key = keys.open()?;
         let public = key.public().clone();
         let wrong = |field, cause: &str| NodeError::Config { field, cause: cause.to_owned() };
         let trusted: Fingerprint = match (&config.gateway_fingerprint, trust) {
@@ -219,7 +214,7 @@ impl Node {
             directory,
             stopped: StoppedFeeds::default(),
             media,
-            fingerprint: public.fingerprint(),
+            keys,
             snapshots,
             witness,
             meter: Meter::default(),
@@ -227,6 +222,21 @@ impl Node {
             open_metrics: config.open_metrics,
             public_entries: config.tlog.public_entries,
         })
+    }
+
+    /// Fingerprint of the key that it seals with at this time.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.log.public_key().fingerprint()
+    }
+
+    /// Changes the key that it seals with whenever `httt key rotate` made another, until `shutdown`. To be called once
+    /// the node has its own entries back. `announce`: it is the gateway, see [`rotation`].
+    pub fn change_keys(&self, announce: Option<Announce>, shutdown: &Shutdown) {
+        let changing = rotation::run(self.clone(), announce, shutdown.watch());
+        shutdown.spawn("key", async move {
+            changing.await;
+            Ok::<_, Infallible>(())
+        });
     }
 
     /// Puts the log on the board of `/readyz` until `shutdown`: a node that cannot write is not ready.
@@ -266,14 +276,4 @@ fn log_figures(metrics: &Metrics, log: &Log) {
         let writable = if log.poisoned().is_none() { 1.0 } else { 0.0 };
         page.figure(("httt_log_writable", Kind::Gauge), "1 while the log takes writes.", writable);
     });
-}
-
-fn read_key(path: &Path) -> Result<SigningKey, NodeError> {
-    let wrong = |cause: String| NodeError::Key { path: path.to_owned(), cause };
-    let size = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
-    if size > MAX_KEY_FILE_BYTES {
-        return Err(wrong(format!("a key file of {size} bytes is larger than the {MAX_KEY_FILE_BYTES} allowed")));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    SigningKey::from_pem(&text).map_err(|error: KeyError| wrong(error.to_string()))
 }

@@ -59,6 +59,7 @@ pub fn role_name(role: Role) -> &'static str {
         Role::CommuneOfficer => "commune-officer",
         Role::Auditor => "auditor",
         Role::ProvinceOfficer => "province-officer",
+        Role::Administrator => "administrator",
     }
 }
 

@@ -42,6 +42,7 @@ pub mod media;
 pub mod metrics;
 pub mod models;
 pub mod program;
+pub mod rotation;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;

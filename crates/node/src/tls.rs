@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use httt_feed::AgencyCode;
+use httt_feed::{AgencyCode, Digest};
 use rustls::client::WantsClientCert;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
@@ -187,6 +187,25 @@ pub fn member_identity(certificate: &[u8]) -> Option<AgencyCode> {
         return None;
     }
     AgencyCode::new(code).ok()
+}
+
+/// What is registered of a member's certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberCertificate {
+    /// SHA-256 of its DER.
+    pub sha256: Digest,
+    /// Its end, Unix milliseconds.
+    pub not_after_ms: i64,
+    /// Whom it names, see [`member_identity`].
+    pub member: Option<AgencyCode>,
+}
+
+/// Reads the first certificate of a PEM text; `None`: there is none. Nothing says that an authority signed it.
+pub fn read_certificate(pem: &str) -> Option<MemberCertificate> {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+    let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+    let not_after_ms = certificate.validity().not_after.timestamp().saturating_mul(1_000);
+    Some(MemberCertificate { sha256: Digest::of(&der), not_after_ms, member: member_identity(&der) })
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -202,7 +202,7 @@ impl Upstream {
         stop: watch::Receiver<bool>,
     ) {
         // Nodes that lost the same gateway at the same moment must not come back at the same moment.
-        let seed = u64::from_be_bytes(node.fingerprint.0[..8].try_into().unwrap_or_default());
+        let seed = u64::from_be_bytes(node.fingerprint().0[..8].try_into().unwrap_or_default());
         let options = RunnerOptions {
             pushes_for: Arc::new(pushes_for),
             settings: Settings { seed, ..Settings::default() },

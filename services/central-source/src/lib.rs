@@ -97,6 +97,7 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
         Ok::<_, Infallible>(())
     });
     upstream.level().await;
+    node.change_keys(None, shutdown);
     let sender = MediaSender::new(&node, models.clone(), upstream.clone());
     let stop = shutdown.watch();
     shutdown.spawn("media", async move {

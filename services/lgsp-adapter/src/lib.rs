@@ -102,6 +102,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
         Ok::<_, std::convert::Infallible>(())
     });
 
+    node.change_keys(None, &shutdown);
+
     let (calls, recording) = Calls::open(config.node.data_dir.join("calls"), config.calls, clock::system()).await?;
     let began = Instant::now();
     let platform = PlatformOptions {

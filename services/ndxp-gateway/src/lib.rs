@@ -9,11 +9,13 @@ mod config;
 mod figures;
 mod members;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use httt_feed::PublicKey;
 use httt_log::Transaction;
 use httt_node::assembly::{Node, Trust};
 use httt_node::carrier::CarrierModels;
@@ -28,8 +30,13 @@ use httt_node::service::announce_ready;
 use httt_node::shutdown::Shutdown;
 use httt_node::{api, http, tls, upstream};
 
+use members::Office;
+
 pub use config::{Config, ExchangeConfig, LimitsConfig, MemberLimits};
-pub use members::{Kind, MemberFile, MemberFileError, enrolment, read_members};
+pub use members::{
+    CertificateAnswer, Command, Context, KeyAnswer, Kind, MAX_CERTIFICATES, MAX_KEYS, MAX_REASON_BYTES, MemberDetail,
+    MemberFile, MemberFileError, Order, Refusal, answer_to, decide, enrolment, read_members,
+};
 
 /// The program's name in logs and `--help`.
 pub const NAME: &str = "ndxp-gateway";
@@ -47,27 +54,50 @@ pub fn main(args: Args) -> ExitCode {
     args.service.main(NAME, |config: &Config| (&config.telemetry, config.worker_threads), run)
 }
 
+/// A gateway that answers.
+pub struct Running {
+    /// Where members call.
+    pub exchange: SocketAddr,
+    /// Where operators call.
+    pub http: SocketAddr,
+    node: Node,
+}
+
+impl Running {
+    /// Waits for the parts to end, which they do once shutdown was triggered, and closes the log.
+    pub async fn close(self, shutdown: &Shutdown) {
+        self.node.close(shutdown).await;
+    }
+}
+
 /// Runs the gateway until `shutdown`.
 ///
 /// # Errors
 /// Whatever keeps it from starting, or ends it.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
+    let running = start(&config, &shutdown).await?;
+    announce_ready(NAME, &format!("exchange https://{}, api {}", running.exchange, running.http));
+    shutdown.cancelled().await;
+    running.close(&shutdown).await;
+    Ok(())
+}
+
+/// Starts the gateway and returns when it answers.
+///
+/// # Errors
+/// Whatever keeps it from starting.
+pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
     let node = Node::open(&config.node, Trust::Own, concat!("ndxp-gateway ", env!("CARGO_PKG_VERSION"))).await?;
-    enrol(&node, &config).await?;
+    enrol(&node, config).await?;
     let readiness = Readiness::new();
-    node.report_to(&readiness, &shutdown);
+    node.report_to(&readiness, shutdown);
     // The origins have what is here.
     node.media.pin(Pinned::nothing);
-    let models = Models::<CarrierModels>::start(&node, &shutdown).await?;
+    let models = Models::<CarrierModels>::start(&node, shutdown).await?;
     let store: Arc<dyn Store> = Arc::new(LogStore::new(node.log.clone()));
     let deliveries = Deliveries::default();
     models.read(|models| models.delivered.restore(&deliveries));
-    deliveries::keep(
-        &deliveries,
-        &store,
-        Duration::from_secs(config.exchange.delivery_every_s.get().into()),
-        &shutdown,
-    );
+    deliveries::keep(&deliveries, &store, Duration::from_secs(config.exchange.delivery_every_s.get().into()), shutdown);
     let service = Service::new(
         Arc::clone(&store),
         node.directory.clone(),
@@ -79,28 +109,34 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
     let service = service.with_witness(Arc::clone(&node.witness)).with_meter(node.meter.clone());
     let service = service.with_deliveries(deliveries.clone()).with_limits(config.exchange.limits.limits()?);
     let service = Arc::new(service);
-    let view = DeliveryView::new(deliveries, store, node.directory.clone());
+    let view = DeliveryView::new(deliveries, Arc::clone(&store), node.directory.clone());
     view.tell(&node.metrics);
     figures::tell(&service, &node.metrics);
     models.read(|models| models.forks.feeds()).into_iter().for_each(|feed| node.stopped.stop(feed));
 
     let listener = http::bind(config.exchange.listen).await?;
-    let exchange_at = listener.local_addr()?;
+    let exchange = listener.local_addr()?;
     let identity = upstream::tls_identity(&config.tls)?;
     let (serving, stop) = (Arc::clone(&service), shutdown.cancelled());
     shutdown
         .spawn("exchange", async move { grpc::serve(listener, &identity, serving, tls::member_identity, stop).await });
 
+    node.change_keys(Some(members::announce(Arc::clone(&service))), shutdown);
+    let answering = members::answer(store, Arc::clone(&service), shutdown.watch());
+    shutdown.spawn("members' keys", async move {
+        answering.await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+
     let accounts = open_accounts(&config.accounts)?;
+    let office = Office { service, accounts: Arc::clone(&accounts), node: node.clone() };
     let desk = Desk { node: node.clone(), models, accounts, upstream: None };
-    let http = api::serve(&config.http, api::routes(&desk, view.routes()), &readiness, &shutdown).await?;
-    announce_ready(NAME, &format!("exchange https://{exchange_at}, api {http}"));
-    shutdown.cancelled().await;
-    node.close(&shutdown).await;
-    Ok(())
+    let routes = api::routes(&desk, view.routes().merge(members::routes(office)));
+    let http = api::serve(&config.http, routes, &readiness, shutdown).await?;
+    Ok(Running { exchange, http, node })
 }
 
-/// Brings the directory to what the member files say. The gateway's own enrolment is a batch of its own and the first
+/// Enrols the members that have a file and are not known yet. The gateway's own enrolment is a batch of its own and the first
 /// one, because that is the batch that a new member can verify with nothing but a fingerprint.
 async fn enrol(node: &Node, config: &Config) -> Result<()> {
     let files = read_members(&config.exchange.members)?;
@@ -124,20 +160,20 @@ fn check_own(node: &Node, own: &[MemberFile]) -> Result<()> {
         anyhow::bail!("[exchange] members: exactly one file must be the gateway's own, with code = {:?}", node.code);
     };
     anyhow::ensure!(file.kind == Kind::Gateway, "member file of {}: kind must be \"gateway\"", node.code);
-    let has_key = members::keys(file).unwrap_or_default().iter().any(|key| key.fingerprint() == node.fingerprint);
-    anyhow::ensure!(
-        has_key,
-        "member file of {}: public_keys lacks the key of [node] signing_key (fingerprint {})",
-        node.code,
-        node.fingerprint
-    );
-    let directory = node.directory.get();
-    if let Some(member) = directory.member(&node.code) {
-        let known = member.keys().any(|key| key.fingerprint() == node.fingerprint);
-        anyhow::ensure!(
-            known,
-            "[node] signing_key: the directory does not know this key; start with the old one, which must add it first"
-        );
+    let is_own = |key: &PublicKey| key.fingerprint() == node.fingerprint();
+    match node.directory.get().member(&node.code) {
+        // The key may have changed since the file was written.
+        Some(member) => anyhow::ensure!(
+            member.keys().any(is_own),
+            "[node] signing_key: the directory does not know this key, or it was revoked; start with the one before, \
+             and change it by `httt key rotate`"
+        ),
+        None => anyhow::ensure!(
+            members::keys(file).unwrap_or_default().iter().any(is_own),
+            "member file of {}: public_keys lacks the key of [node] signing_key (fingerprint {})",
+            node.code,
+            node.fingerprint()
+        ),
     }
     Ok(())
 }

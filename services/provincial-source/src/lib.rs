@@ -149,6 +149,7 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<Started> {
         Ok::<_, Infallible>(())
     });
     upstream.level().await;
+    node.change_keys(None, shutdown);
     part(shutdown, "devices", hub::follow(province.clone()));
     part(shutdown, "receipts", reactor::receive::run(province.clone()));
     part(shutdown, "media", reactor::media::run(province.clone()));

@@ -100,6 +100,7 @@ impl World {
                 kind,
                 area: String::new(),
                 public_keys: vec![],
+                certificates: vec![],
                 carriers: vec![],
             };
             let fingerprint = pki::member(&keys, file, &[])?;

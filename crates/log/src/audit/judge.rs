@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
-use httt_feed::{AgencyCode, Digest, Directory, FeedId, Fingerprint, Head, Lane, PublicKey, Refusal, UnverifiedBatch};
+use httt_feed::{
+    AgencyCode, Digest, Directory, FeedId, Fingerprint, Head, KeyId, Lane, PublicKey, Refusal, UnverifiedBatch,
+};
 use httt_wire::{Message as _, Name as _, directory as pb, feed};
 
 use super::{GatewayKey, feed_head};
@@ -18,6 +20,10 @@ pub(super) struct Judge {
     /// Whose log it is: as the first event says, else as the checkpoint does.
     own: Option<AgencyCode>,
     trusted: Option<Fingerprint>,
+    /// Trusted by whoever audits; it has vouched for nothing yet.
+    unvouched: Option<Fingerprint>,
+    /// Where the directory begins.
+    founded_at: u64,
     taken_from_log: bool,
     directory: Directory,
     heads: BTreeMap<FeedId, (Head, u64)>,
@@ -50,6 +56,8 @@ impl Judge {
             unchecked_own: 0,
             own,
             trusted,
+            unvouched: None,
+            founded_at: 0,
             taken_from_log: false,
             directory: directory(trusted, None),
             heads: BTreeMap::new(),
@@ -73,6 +81,9 @@ impl Judge {
                 return 0;
             }
         };
+        if batch.feed().lane == Lane::Directory && self.directory.gateway().is_none() {
+            self.founded_at = position;
+        }
         if position == 0 {
             self.learn_own_key(&batch, findings);
         }
@@ -138,12 +149,15 @@ impl Judge {
     /// Whether the batch is its origin's, as far as can be told.
     fn signature(&mut self, batch: UnverifiedBatch, findings: &mut Vec<String>) -> bool {
         let feed = batch.feed().clone();
-        if self.trusted.is_none() && feed.lane == Lane::Directory {
+        if feed.lane == Lane::Directory && self.directory.gateway().is_none() {
             self.trust_first_use(&batch);
         }
         match self.directory.verify(batch) {
             Ok(verified) => {
                 self.directory.apply(&feed, &verified.batch().events);
+                if feed.lane == Lane::Directory && self.signed_by_trusted(verified.key(), &feed.origin) {
+                    self.unvouched = None;
+                }
                 true
             }
             Err(Refusal::NotAMember(_) | Refusal::UnknownKey { .. })
@@ -159,7 +173,19 @@ impl Judge {
         }
     }
 
-    /// Takes the key that the first directory batch gives its own origin.
+    fn signed_by_trusted(&self, key: KeyId, origin: &AgencyCode) -> bool {
+        let member = self.directory.member(origin);
+        let signer = member.and_then(|member| member.all_keys().map(|(key, _)| key).find(|known| known.id() == key));
+        signer.is_some_and(|key| Some(key.fingerprint()) == self.unvouched)
+    }
+
+    /// The key that is trusted, if it vouched for nothing in this log, and where the directory begins.
+    pub(super) fn unvouched(&self) -> Option<(Fingerprint, u64)> {
+        self.unvouched.map(|key| (key, self.founded_at))
+    }
+
+    /// Takes the key that the first directory batch gives its own origin. Where another key is trusted, as after the
+    /// gateway changed its key, a later batch by that one must vouch for it, as `Directory::founded_by` demands.
     fn trust_first_use(&mut self, batch: &UnverifiedBatch) {
         let origin = batch.feed().origin.as_str();
         let key = batch
@@ -170,9 +196,10 @@ impl Judge {
             .filter(|added| added.member == origin)
             .filter_map(|added| PublicKey::from_wire(&added.key?).ok())
             .find(|key| key.id() == batch.key());
-        if let Some(key) = key {
+        if let Some(key) = key.filter(|key| Some(key.fingerprint()) != self.trusted) {
+            self.taken_from_log = self.trusted.is_none();
+            self.unvouched = self.trusted;
             self.trusted = Some(key.fingerprint());
-            self.taken_from_log = true;
             // Nothing was folded yet, since nothing of a directory was believed before.
             self.directory = directory(self.trusted, self.own.as_ref().zip(self.own_key.as_ref()));
         }
@@ -215,6 +242,7 @@ impl Judge {
     /// Keys that may have signed a checkpoint of this node.
     pub(super) fn own_keys(&self) -> Vec<PublicKey> {
         let listed = self.own.as_ref().and_then(|own| self.directory.member(own));
-        self.own_key.iter().cloned().chain(listed.into_iter().flat_map(|member| member.keys().cloned())).collect()
+        let listed = listed.into_iter().flat_map(|member| member.all_keys().map(|(key, _)| key.clone()));
+        self.own_key.iter().cloned().chain(listed).collect()
     }
 }

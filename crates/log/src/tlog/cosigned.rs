@@ -14,17 +14,17 @@ impl Log {
     /// # Errors
     /// [`CheckpointError::Unsignable`].
     pub fn cosign(&self, checkpoint: &SignedCheckpoint, seconds: u64) -> Result<String, CheckpointError> {
-        cosign(checkpoint, &self.shared().sealer, seconds)
+        cosign(checkpoint, &self.shared().sealer(), seconds)
     }
 
     /// The key that this log's checkpoints are signed with; `None`: the node's key signs none.
     pub fn vkey(&self) -> Option<VerifierKey> {
-        VerifierKey::log(self.origin(), self.shared().sealer.key().public())
+        VerifierKey::log(self.origin(), self.shared().sealer().key().public())
     }
 
     /// The key that this node cosigns with.
     pub fn cosigner_vkey(&self) -> Option<VerifierKey> {
-        VerifierKey::cosigner(self.origin(), self.shared().sealer.key().public())
+        VerifierKey::cosigner(self.origin(), self.shared().sealer().key().public())
     }
 
     /// Keeps a checkpoint of this log that was cosigned, for proofs. Blocks for a write.

@@ -24,6 +24,6 @@ pub use export::{ExportError, ExportReport, export_tiles};
 pub use note::{CheckpointError, MAX_NOTE_BYTES, MAX_TREE_SIZE, SignedCheckpoint, cosign};
 pub use proof::{InvalidProof, MAX_PROOF_HASHES, format_hash, parse_hash, verify_consistency, verify_inclusion};
 pub use proof_file::{CheckedProof, MAX_PROOF_FILE_BYTES, ProofFile, ProofFileError, ProofKeys};
-pub use prove::{COSIGNED_FILE, ProveError, claimed_key, prove_event, read_checkpoint};
+pub use prove::{COSIGNED_FILE, ProveError, claimed_keys, prove_event, read_checkpoint};
 pub use tile::{BadTilePath, MAX_TILE_PATH_BYTES, TILE_WIDTH, Tile, TileKind, split_bundle};
 pub use vkey::{BadVerifierKey, KeyPurpose, VerifierKey, node_name, node_of};

@@ -5,8 +5,8 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use bytes::Bytes;
-use httt_feed::{AgencyCode, Digest, PublicKey};
-use httt_wire::directory::LogOpened;
+use httt_feed::{AgencyCode, Digest, Lane, PublicKey};
+use httt_wire::directory::{KeyAdded, LogOpened};
 use httt_wire::{Message as _, Name as _};
 use uuid::Uuid;
 
@@ -94,19 +94,34 @@ pub fn read_checkpoint(dir: &Path, entries: u64) -> Result<SignedCheckpoint, Pro
     Ok(cosigned.filter(|cosigned| cosigned.body() == latest.body()).unwrap_or(latest))
 }
 
-/// Whose log `dir` holds and the key it began with, as its first event says; `None`: it says nothing of the kind. That
-/// is what the log claims of itself: who is to trust a key must have it from elsewhere.
+/// Whose log `dir` holds, the key it began with, as its first event says, and the keys that the directory in it gives its
+/// node later; `None`: it does not say whose it is. That is what the log claims of itself: who is to trust a key must
+/// have it from elsewhere. Reads the whole log.
 ///
 /// # Errors
-/// The first chunk cannot be read.
-pub fn claimed_key(dir: &Path) -> Result<Option<(AgencyCode, PublicKey)>, ReadError> {
-    let Some(first) = scan_entries(dir)?.next().transpose()? else { return Ok(None) };
+/// A chunk cannot be read.
+pub fn claimed_keys(dir: &Path) -> Result<Option<(AgencyCode, Vec<PublicKey>)>, ReadError> {
+    let mut entries = scan_entries(dir)?;
+    let Some(first) = entries.next().transpose()? else { return Ok(None) };
     let opened = first.batch.events.iter().find(|event| event.r#type == LogOpened::full_name());
     let read = || {
         let opened = LogOpened::decode(opened?.data.clone()).ok()?;
         Some((AgencyCode::new(&opened.member).ok()?, PublicKey::from_wire(&opened.key?).ok()?))
     };
-    Ok(read())
+    let Some((member, key)) = read() else { return Ok(None) };
+    let mut keys = vec![key];
+    for entry in entries {
+        let entry = entry?;
+        if entry.feed.lane != Lane::Directory {
+            continue;
+        }
+        let added = entry.batch.events.iter().filter(|event| event.r#type == KeyAdded::full_name());
+        let added = added.filter_map(|event| KeyAdded::decode(event.data.clone()).ok());
+        for key in added.filter(|added| added.member == member.as_str()).filter_map(|added| added.key) {
+            keys.extend(PublicKey::from_wire(&key).ok().filter(|key| !keys.contains(key)));
+        }
+    }
+    Ok(Some((member, keys)))
 }
 
 /// A proof that the event with this id is in the log in `dir`. The node may be running. Reads the log twice.

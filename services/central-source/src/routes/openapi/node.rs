@@ -189,6 +189,8 @@ pub(super) struct MemberAnswer {
     keys: Vec<String>,
     /// Who may carry for it.
     carriers: Vec<String>,
+    /// Why it is suspended; absent: it is not.
+    suspended: Option<String>,
 }
 
 /// One read model, live and rebuilt from nothing.
@@ -492,6 +494,7 @@ mod tests {
             area: text(),
             keys: vec![],
             carriers: vec![],
+            suspended: Some(text()),
         });
         assert_described::<Comparison>(models::Comparison {
             model: "drafts",

@@ -1,4 +1,4 @@
-//! People's side of the demo: sessions on the nodes' JSON APIs.
+//! Sessions on nodes' JSON APIs: the demo's people, and operators.
 
 use anyhow::{Context as _, Result, bail};
 
@@ -51,6 +51,11 @@ impl Session {
         let answer: Value = reply.json()?;
         let token = answer["token"].as_str().context("no token")?.to_owned();
         Ok(Self { http: http.clone(), base: base.to_owned(), token })
+    }
+
+    /// Logs out; a session that cannot be ended now ends by itself.
+    pub(crate) async fn close(&self) {
+        let _ = self.http.request(hyper::Method::DELETE, &self.url("/session")).bearer(&self.token).send_any().await;
     }
 
     fn url(&self, path: &str) -> String {

@@ -1,0 +1,73 @@
+//! `httt key …`: the key that a node seals with. Works on the files; the node, which may be running, does the rest.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::Subcommand;
+use httt_node::config::{ConfigPath, load};
+use httt_node::rotation::KeyFiles;
+use serde::Deserialize;
+
+/// `httt key …`
+#[derive(Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a new key beside the one in use. The running node (or the next start) offers it to the gateway, seals with it
+    /// once it is known, and deletes the old one once that is revoked.
+    Rotate {
+        /// The node's configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Show the fingerprints of the key in use and of those of a change under way.
+    Show {
+        /// The node's configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+/// What is needed of any node's configuration; the node itself refuses unknown keys.
+#[derive(Deserialize)]
+struct AnyConfig {
+    node: AnyNode,
+}
+
+#[derive(Deserialize)]
+struct AnyNode {
+    signing_key: ConfigPath,
+}
+
+pub(crate) fn run(command: KeyCommand) -> Result<()> {
+    match command {
+        KeyCommand::Rotate { config } => {
+            let files = files(&config)?;
+            let fingerprint = files.begin()?;
+            let key = files.state()?.next.context("the new key is gone already: the node has taken it")?;
+            println!("khoá mới (new key)             {fingerprint}");
+            println!("khoá công khai (public key)    {}", hex::encode(key.public().value()));
+            println!(
+                "Nút đang chạy sẽ tự đổi khoá trong ít giây; `httt key show` cho biết đã đến đâu.\n\
+                 (The running node changes its key within seconds; `httt key show` tells how far it is.)"
+            );
+        }
+        KeyCommand::Show { config } => {
+            let files = files(&config)?;
+            let in_use = files.open()?;
+            println!("đang dùng (in use)             {}", in_use.public().fingerprint());
+            println!("khoá công khai (public key)    {}", hex::encode(in_use.public().value()));
+            let state = files.state()?;
+            if let Some(next) = state.next {
+                println!("sắp dùng (next, offered)       {}", next.public().fingerprint());
+            }
+            if let Some(old) = state.old {
+                println!("chờ thu hồi (old, being revoked) {}", old.fingerprint());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn files(config: &Path) -> Result<KeyFiles> {
+    let config: AnyConfig = load(config)?;
+    Ok(KeyFiles::new(&config.node.signing_key))
+}

@@ -1,0 +1,7 @@
+//! Members of the gateway: files, rules, and the API by which operators change them.
+
+mod common;
+mod files;
+mod orders;
+mod rotation;
+mod rules;
