@@ -4,6 +4,7 @@ mod audit;
 mod bench;
 mod demo;
 mod keep;
+mod load;
 mod log;
 mod models;
 mod pki;
@@ -39,6 +40,9 @@ enum Command {
     /// Measure on this machine.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// What a load comes to, in virtual time.
+    #[command(subcommand)]
+    Load(load::LoadCommand),
     /// Compare and rebuild a node's read models.
     #[command(subcommand)]
     Models(models::ModelsCommand),
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         Command::Log(command) => log::run(command),
         Command::Audit(command) => audit::run(command),
         Command::Bench(command) => bench::run(command),
+        Command::Load(command) => load::run(command),
         Command::Models(command) => models::run(command),
         Command::HashPassword => hash_password().map(|()| ExitCode::SUCCESS),
         Command::Run(service) => {
