@@ -12,6 +12,7 @@
 //! disagree with the data.
 
 mod admit;
+mod bandwidth;
 mod copier;
 mod evidence;
 pub mod grpc;
@@ -28,6 +29,7 @@ mod witness;
 pub use futures_util::future::BoxFuture;
 
 pub use admit::{Admission, admit};
+pub use bandwidth::{BURST_MS, Bandwidth, Limit};
 pub use copier::{Action, Alarm, Copier, Input, Settings};
 pub use meter::{Flow, Meter, Passed, Topic};
 pub use pack::{MAX_UNPACKED_BYTES, OnTheWire, pack, unpack};
