@@ -135,6 +135,11 @@ impl Bandwidth {
         self.bucket().urgent(now_ms, bytes);
     }
 
+    /// What a range of media takes at most that does not wait: one burst of the whole link.
+    pub fn burst_bytes(&self) -> usize {
+        usize::try_from(self.bucket().limit.bytes_per_s * BURST_MS / 1_000).unwrap_or(usize::MAX).max(1)
+    }
+
     /// Waits until a range of a media file may go, and gives its size.
     pub async fn media_turn(&self) -> usize {
         loop {

@@ -189,6 +189,7 @@ pub fn routes<S: ModelSet>(desk: &Desk<S>, own: Router) -> Router {
         .route("/api/v1/me", get(me))
         .route("/api/v1/log", get(log::<S>))
         .route("/api/v1/link", get(link::<S>))
+        .route("/api/v1/wire", get(crate::wire::wire::<S>))
         .route("/api/v1/members", get(members::<S>))
         .route("/api/v1/models", get(models::<S>))
         .route("/api/v1/witness", get(crate::tlog::witness::<S>))
@@ -200,7 +201,10 @@ pub fn routes<S: ModelSet>(desk: &Desk<S>, own: Router) -> Router {
         .layer(from_fn_with_state(desk.accounts.clone(), require_session));
     // Read before anybody is known, so it is short.
     let short = DefaultBodyLimit::max(MAX_CREDENTIALS_BYTES);
-    let open = Router::new().route("/api/v1/session", post(log_in::<S>).layer(short)).with_state(desk.clone());
+    let open = Router::new()
+        .route("/api/v1/session", post(log_in::<S>).layer(short))
+        .route("/metrics", get(crate::wire::metrics::<S>))
+        .with_state(desk.clone());
     protected.merge(open).merge(crate::tlog::routes(&desk.node, &desk.accounts))
 }
 

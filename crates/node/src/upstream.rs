@@ -18,10 +18,19 @@ use crate::tls;
 use crate::tls::TlsError;
 use httt_exchange::grpc::{GrpcError, GrpcPeer, TlsIdentity};
 use httt_exchange::rest::{HttpSend, RestPeer};
-use httt_exchange::{Flow, Link, MAX_MEDIA_RANGE, Meter, Peer, PeerError, RunnerOptions, Settings, Topic};
+use httt_exchange::{
+    Bandwidth, Flow, Limit, Link, MAX_MEDIA_RANGE, Meter, Peer, PeerError, RunnerOptions, Settings, Topic,
+};
 
 /// Largest answer taken from a platform.
 const MAX_ANSWER_BYTES: usize = httt_exchange::MAX_MESSAGE_BYTES + 64 * 1024;
+
+/// Least limit of a link: below it a batch takes longer than a call may.
+const MIN_KBIT_S: u64 = 8;
+/// Largest limit: 10 Gbit/s, where a limit is a mistake.
+const MAX_KBIT_S: u64 = 10_000_000;
+/// Most of a link that is kept for emergencies, percent.
+const MAX_EMERGENCY_SHARE: u8 = 90;
 
 /// Section `[upstream]`: whom this node copies from and pushes to. Changing it, in mid-feed, loses and doubles nothing.
 #[derive(Debug, Clone, Deserialize)]
@@ -41,6 +50,12 @@ pub struct UpstreamConfig {
     /// How long a starting node waits for the peer, to take back what it said before a backup was restored, ms.
     #[serde(default = "default_start_alone_after_ms")]
     pub start_alone_after_ms: u64,
+    /// What this node's exchange may take of its link, both ways together, kbit/s (thousands of bits); 0: no limit.
+    #[serde(default)]
+    pub max_kbit_s: u64,
+    /// Percent of that which is kept for emergencies, 0 to 90.
+    #[serde(default = "default_emergency_share")]
+    pub emergency_share: u8,
 }
 
 /// How the way up is spoken.
@@ -55,6 +70,36 @@ pub enum UpstreamKind {
 
 fn default_start_alone_after_ms() -> u64 {
     10_000
+}
+
+fn default_emergency_share() -> u8 {
+    25
+}
+
+impl UpstreamConfig {
+    /// The link's budget, if it has a limit.
+    fn bandwidth(&self) -> Result<Option<Bandwidth>, UpstreamError> {
+        if self.emergency_share > MAX_EMERGENCY_SHARE {
+            return Err(UpstreamError::Config("emergency_share is a percentage from 0 to 90"));
+        }
+        match self.max_kbit_s {
+            0 => Ok(None),
+            MIN_KBIT_S..=MAX_KBIT_S => {
+                let limit = Limit { bytes_per_s: self.max_kbit_s * 1_000 / 8, emergency_percent: self.emergency_share };
+                Ok(Some(Bandwidth::new(limit)))
+            }
+            _ => Err(UpstreamError::Config("max_kbit_s is 0 (no limit) or from 8 to 10000000")),
+        }
+    }
+}
+
+/// Whether a media file waits for its turn on a link with a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// An emergency's: it goes at once, and others wait the longer.
+    AtOnce,
+    /// It goes when no entries wait and there is room.
+    InTurn,
 }
 
 fn default_server_name() -> String {
@@ -129,6 +174,7 @@ pub struct Upstream {
     link: Link,
     media: Arc<MediaStore>,
     meter: Meter,
+    bandwidth: Option<Bandwidth>,
     start_alone_after: Duration,
 }
 
@@ -154,7 +200,8 @@ impl Upstream {
         };
         let start_alone_after = Duration::from_millis(config.start_alone_after_ms);
         let (media, meter) = (Arc::clone(&node.media), node.meter.clone());
-        Ok(Self { peer: Arc::new(peer), link: Link::default(), media, meter, start_alone_after })
+        let (peer, link, bandwidth) = (Arc::new(peer), Link::default(), config.bandwidth()?);
+        Ok(Self { peer, link, media, meter, bandwidth, start_alone_after })
     }
 
     /// The link's state.
@@ -189,31 +236,52 @@ impl Upstream {
             span_of: Arc::new(append_span),
             stopped: node.stopped.clone(),
             meter: self.meter.clone(),
+            bandwidth: self.bandwidth.clone(),
         };
         let witness = httt_exchange::run_witness(node.witness, Arc::clone(&self.peer), stop.clone());
         let copying = httt_exchange::run(node.log, node.directory, self.peer, self.link, options, stop);
         tokio::join!(copying, witness);
     }
 
+    /// Waits for a turn; gives the size of the range, and what was taken of the bandwidth for it.
+    async fn turn(&self, urgency: Urgency) -> (usize, Option<usize>) {
+        match (&self.bandwidth, urgency) {
+            (None, _) => (MAX_MEDIA_RANGE, None),
+            (Some(bandwidth), Urgency::AtOnce) => (bandwidth.burst_bytes().min(MAX_MEDIA_RANGE), None),
+            (Some(bandwidth), Urgency::InTurn) => {
+                let taken = bandwidth.media_turn().await;
+                (taken.clamp(1, MAX_MEDIA_RANGE), Some(taken))
+            }
+        }
+    }
+
+    fn count(&self, taken: Option<usize>, sent: Flow, received: Flow) {
+        self.meter.count(self.peer.name(), Topic::Media, sent, received);
+        let bytes = usize::try_from(sent.wire_bytes + received.wire_bytes).unwrap_or(usize::MAX);
+        match (&self.bandwidth, taken) {
+            (Some(bandwidth), Some(taken)) => bandwidth.settle(taken, bytes),
+            (Some(bandwidth), None) => bandwidth.urgent_media(bytes),
+            (None, _) => {}
+        }
+    }
+
     /// Fetches a media file unless it is held, continuing where an earlier try broke off.
     ///
     /// # Errors
     /// The peer is away or does not have it (yet), or the disk said no: try again later.
-    pub async fn fetch_media(&self, digest: Digest) -> Result<(), TransferError> {
+    pub async fn fetch_media(&self, digest: Digest, urgency: Urgency) -> Result<(), TransferError> {
         loop {
             let stat = self.media.stat(digest).await?;
             if stat.complete {
                 return Ok(());
             }
-            let request = wire::ReadMediaRequest {
-                sha256: digest.0.to_vec(),
-                offset: stat.held,
-                max_bytes: MAX_MEDIA_RANGE as u32,
-            };
+            let (range, taken) = self.turn(urgency).await;
+            let request =
+                wire::ReadMediaRequest { sha256: digest.0.to_vec(), offset: stat.held, max_bytes: range as u32 };
             let sent = Flow::message(&request);
             let answer = self.peer.read_media(request).await?;
             let received = Flow::message(&answer).with_content((0, answer.data.len()));
-            self.meter.count(self.peer.name(), Topic::Media, sent, received);
+            self.count(taken, sent, received);
             if let Some(refusal) = answer.refusal {
                 return Err(TransferError::Refused(refusal.message));
             }
@@ -228,7 +296,7 @@ impl Upstream {
     ///
     /// # Errors
     /// As [`Upstream::fetch_media`].
-    pub async fn send_media(&self, digest: Digest) -> Result<(), TransferError> {
+    pub async fn send_media(&self, digest: Digest, urgency: Urgency) -> Result<(), TransferError> {
         let mut state = self.peer.stat_media(wire::StatMediaRequest { sha256: digest.0.to_vec() }).await?;
         loop {
             if let Some(refusal) = state.refusal {
@@ -237,12 +305,13 @@ impl Upstream {
             if state.complete {
                 return Ok(());
             }
-            let (data, size) = self.media.read_range(digest, state.held, MAX_MEDIA_RANGE as u64).await?;
+            let (range, taken) = self.turn(urgency).await;
+            let (data, size) = self.media.read_range(digest, state.held, range as u64).await?;
             let (sha256, offset, bytes) = (digest.0.to_vec(), state.held, data.len());
             let request = wire::WriteMediaRequest { sha256, size, offset, data };
             let sent = Flow::message(&request).with_content((0, bytes));
             let next = self.peer.write_media(request).await?;
-            self.meter.count(self.peer.name(), Topic::Media, sent, Flow::message(&next));
+            self.count(taken, sent, Flow::message(&next));
             if !next.complete && next.refusal.is_none() && next.held <= offset {
                 return Err(TransferError::NoProgress);
             }

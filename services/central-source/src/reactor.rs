@@ -15,7 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use httt_feed::{AgencyCode, Digest};
 use httt_node::exchange::LinkState;
 use httt_node::models::Models;
-use httt_node::upstream::{TransferError, Upstream};
+use httt_node::upstream::{TransferError, Upstream, Urgency};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -70,7 +70,8 @@ impl MediaSender {
 
     async fn send(&self, pace: Pace, emergency: bool) {
         let wanted = || self.models.read(|models| wanted(models, &self.own, emergency));
-        let send = |digest| self.upstream.send_media(digest);
+        let urgency = if emergency { Urgency::AtOnce } else { Urgency::InTurn };
+        let send = |digest| self.upstream.send_media(digest, urgency);
         Sender::new(pace).run(self.models.watch(), self.upstream.link().watch(), wanted, send).await;
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use httt_feed::{AgencyCode, Digest};
 use httt_node::exchange::{BoxFuture, Media, MediaError, MediaStat};
 use httt_node::media::MediaStore;
-use httt_node::upstream::Upstream;
+use httt_node::upstream::{Upstream, Urgency};
 use tokio::sync::Mutex;
 
 /// A store that asks the exchange for what it lacks.
@@ -38,7 +38,8 @@ impl ThroughMedia {
     async fn fetch(&self, digest: Digest) -> Result<(), MediaError> {
         let turn = self.turn(digest);
         let _turn = turn.lock().await;
-        self.upstream.fetch_media(digest).await.map_err(|error| {
+        // A member waits for the answer, and whether it is for an emergency is not told here.
+        self.upstream.fetch_media(digest, Urgency::AtOnce).await.map_err(|error| {
             tracing::debug!(%digest, %error, "media not fetched");
             MediaError::NotHeld(digest)
         })
@@ -51,7 +52,7 @@ impl ThroughMedia {
         }
         let turn = self.turn(digest);
         let _turn = turn.lock().await;
-        match self.upstream.send_media(digest).await {
+        match self.upstream.send_media(digest, Urgency::AtOnce).await {
             Ok(()) => stat,
             Err(error) => {
                 tracing::info!(%digest, %error, "media not passed on yet");

@@ -163,6 +163,8 @@ pub(crate) static ROUTES: &[Route] = &[
     person(Get, "/api/v1/log", ("Sổ ghi sự kiện của nút", "The node's log: length, root, feeds")).answer(Shape::Example("{}")),
     person(Get, "/api/v1/link", ("Đường truyền lên NDXP", "The way up: connected, behind, stopped"))
         .answer(Shape::Example(r#"{"connected":true,"behind":[],"stopped":[]}"#)),
+    person(Get, "/api/v1/wire", ("Dung lượng đã truyền", "Bytes on the wire by peer and lane, since the node started"))
+        .answer(Shape::Example(r#"[{"peer":"https://ndxp.example.vn:7443","topic":"status","sent":{"messages":1,"wire_bytes":240,"entries":1,"content_bytes":320},"received":{"messages":1,"wire_bytes":160,"entries":0,"content_bytes":0}}]"#)),
     person(Get, "/api/v1/members", ("Các thành viên", "Members of the exchange")).answer(Shape::Example("[]")),
     person(Post, "/api/v1/models/compare", ("Đối chiếu dữ liệu với sổ ghi", "Compares the read models with their rebuild"))
         .answer(Shape::Example(COMPARED)),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use httt_domain::models::PublishedBulletin;
 use httt_exchange::LinkState;
 use httt_feed::Digest;
+use httt_node::upstream::Urgency;
 use httt_wire::bulletin::BulletinOffered;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -195,9 +196,10 @@ fn finish(jobs: &mut BTreeMap<String, Job>, id: &str, version: u32, end: &End) {
 }
 
 async fn work(province: &Province, bulletin: &PublishedBulletin) -> End {
+    let urgency = if bulletin.content.priority.is_emergency() { Urgency::AtOnce } else { Urgency::InTurn };
     if let Some(digest) = media_of(&bulletin.content)
         && !province.shelf.holds(Some(digest)).await
-        && !fetch(province, &bulletin.bulletin, digest).await
+        && !fetch(province, &bulletin.bulletin, digest, urgency).await
     {
         return End::Failed;
     }
@@ -217,9 +219,9 @@ async fn work(province: &Province, bulletin: &PublishedBulletin) -> End {
     }
 }
 
-async fn fetch(province: &Province, bulletin: &str, digest: Digest) -> bool {
+async fn fetch(province: &Province, bulletin: &str, digest: Digest, urgency: Urgency) -> bool {
     let Some(upstream) = &province.desk.upstream else { return false };
-    match upstream.fetch_media(digest).await {
+    match upstream.fetch_media(digest, urgency).await {
         Ok(()) => province.shelf.holds(Some(digest)).await,
         Err(error) => {
             tracing::debug!(bulletin, %digest, %error, "the media file did not come; it is tried again");
