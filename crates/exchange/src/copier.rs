@@ -551,7 +551,8 @@ impl Copier {
             }
             let (local, remote) = (track.local_sequence(), track.remote_sequence());
             let asks = remote > local || differ(track);
-            if !asks && !(local > remote && self.pushes(feed)) {
+            let pushes = local > remote && self.pushes(feed);
+            if !asks && !pushes {
                 continue;
             }
             let (room, taken) = match &self.bandwidth {
