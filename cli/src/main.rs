@@ -7,6 +7,7 @@ mod demo;
 mod feed;
 mod keep;
 mod key;
+mod load;
 mod log;
 mod member;
 mod models;
@@ -52,6 +53,9 @@ enum Command {
     /// Measure on this machine.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// What a load comes to, in virtual time.
+    #[command(subcommand)]
+    Load(load::LoadCommand),
     /// Compare and rebuild a node's read models.
     #[command(subcommand)]
     Models(models::ModelsCommand),
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
         Command::Member(args) => member::run(args).map(|()| ExitCode::SUCCESS),
         Command::Key(command) => key::run(command).map(|()| ExitCode::SUCCESS),
         Command::Bench(command) => bench::run(command),
+        Command::Load(command) => load::run(command),
         Command::Models(command) => models::run(command),
         Command::HashPassword => hash_password().map(|()| ExitCode::SUCCESS),
         Command::Run(service) => {

@@ -12,7 +12,7 @@ use httt_feed::{AgencyCode, Audience, Digest, Directory, FeedId, Head, Lane, Ref
 use httt_wire::exchange::RefusalCode;
 
 use crate::evidence::two_stories;
-use crate::{MAX_CALL_BYTES, admit};
+use crate::{Bandwidth, MAX_CALL_BYTES, admit};
 
 /// What a [`Copier`] is told.
 #[derive(Debug)]
@@ -208,6 +208,9 @@ struct Track {
     failures: u32,
     /// What the peer wants again: after the first sequence, up to the second.
     wanted: Option<(u64, u64)>,
+    /// Bytes taken of the bandwidth for the call under way, and what it came to if somebody measured that.
+    taken: Option<usize>,
+    measured: Option<usize>,
     /// Asked for or sent in one call: halved when calls fail, since a thin link may not carry more in time.
     call_bytes: usize,
 }
@@ -223,6 +226,8 @@ impl Default for Track {
             stopped: false,
             failures: 0,
             wanted: None,
+            taken: None,
+            measured: None,
             call_bytes: MAX_CALL_BYTES,
         }
     }
@@ -277,6 +282,7 @@ pub struct Copier {
     failures: u32,
     next_attempt: i64,
     jitter: u64,
+    bandwidth: Option<Bandwidth>,
 }
 
 impl Copier {
@@ -299,6 +305,33 @@ impl Copier {
             probe: false,
             failures: 0,
             next_attempt: 0,
+            bandwidth: None,
+        }
+    }
+
+    /// Keeps to a limit, which is shared with what else uses the link. Its times are those given to
+    /// [`Copier::handle`].
+    #[must_use]
+    pub fn within(mut self, bandwidth: Bandwidth) -> Self {
+        self.bandwidth = Some(bandwidth);
+        self
+    }
+
+    /// The call about `feed` that is about to be answered came to so many bytes on the wire. Without this, what was
+    /// asked for counts.
+    pub fn measured(&mut self, feed: &FeedId, bytes: usize) {
+        if let Some(track) = self.feeds.get_mut(feed) {
+            track.measured = Some(bytes);
+        }
+    }
+
+    /// Settles what the call about `feed` took of the bandwidth.
+    fn settle(&mut self, now: i64, feed: &FeedId) {
+        let (Some(bandwidth), Some(track)) = (&self.bandwidth, self.feeds.get_mut(feed)) else { return };
+        match (track.taken.take(), track.measured.take()) {
+            (Some(taken), Some(measured)) => bandwidth.settle(taken, measured),
+            (None, Some(measured)) => bandwidth.urgent(now, measured),
+            (_, None) => {}
         }
     }
 
@@ -341,6 +374,13 @@ impl Copier {
 
     /// Takes one input at `now` (ms of any monotone clock) and says what to do next.
     pub fn handle(&mut self, now: i64, input: Input) -> Vec<Action> {
+        if let Input::Entries { feed, .. }
+        | Input::Pushed { feed, .. }
+        | Input::PushedAgain { feed, .. }
+        | Input::CallFailed(feed) = &input
+        {
+            self.settle(now, feed);
+        }
         match input {
             Input::LocalHead(feed, head) => self.feeds.entry(feed).or_default().advance(head),
             Input::Directory(directory) => {
@@ -603,6 +643,7 @@ impl Copier {
         let mut order: Vec<&FeedId> = self.feeds.keys().collect();
         order.sort_by_key(|feed| feed.lane);
         let mut started = Vec::new();
+        let mut waits = false;
         for feed in order {
             let track = &self.feeds[feed];
             if track.busy || track.stopped || now < track.paused_until {
@@ -616,27 +657,44 @@ impl Copier {
                 continue;
             }
             let (local, remote) = (track.local_sequence(), track.remote_sequence());
-            if remote > local || differ(track) {
+            let asks = remote > local || differ(track);
+            let pushes = local > remote && self.pushes(feed);
+            if !asks && !pushes && track.wanted.is_none() {
+                continue;
+            }
+            let (room, taken) = match &self.bandwidth {
+                Some(bandwidth) if is_bulk(feed.lane) => match bandwidth.take_for_entries(now) {
+                    Some(room) => (room, Some(room)),
+                    None => {
+                        waits = true;
+                        continue;
+                    }
+                },
+                _ => (MAX_CALL_BYTES, None),
+            };
+            let max_bytes = track.call_bytes.min(room);
+            if asks {
                 // Where the heads differ at one sequence, that batch is asked for again: it is the evidence.
                 let local = if differ(track) { local - 1 } else { local };
                 // What this node said itself it must hold whole, and what it carries it must hand on whole.
                 let from_restated = feed.lane == Lane::Status && track.local.is_none() && !self.pushes(feed);
-                let (feed, max_bytes) = (feed.clone(), track.call_bytes);
-                started.push(Action::Ask { feed, after: local, max_bytes, from_restated });
-            } else if local > remote && self.pushes(feed) {
-                started.push(Action::Push { feed: feed.clone(), after: remote, max_bytes: track.call_bytes });
-            } else if let Some((after, until)) = track.wanted {
-                started.push(Action::PushAgain { feed: feed.clone(), after, until, max_bytes: track.call_bytes });
+                started.push((Action::Ask { feed: feed.clone(), after: local, max_bytes, from_restated }, taken));
+            } else if let Some((after, until)) = track.wanted.filter(|_| !pushes) {
+                started.push((Action::PushAgain { feed: feed.clone(), after, until, max_bytes }, taken));
             } else {
-                continue;
+                started.push((Action::Push { feed: feed.clone(), after: remote, max_bytes }, taken));
             }
             *calls += 1;
         }
-        for action in started {
+        if let Some(bandwidth) = self.bandwidth.as_ref().filter(|_| !waits) {
+            bandwidth.entries_rest();
+        }
+        for (action, taken) in started {
             if let Action::Ask { feed, .. } | Action::Push { feed, .. } | Action::PushAgain { feed, .. } = &action
                 && let Some(track) = self.feeds.get_mut(feed)
             {
                 track.busy = true;
+                (track.taken, track.measured) = (taken, None);
             }
             self.actions.push(action);
         }

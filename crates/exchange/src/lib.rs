@@ -15,6 +15,7 @@
 
 mod admit;
 mod again;
+mod bandwidth;
 pub mod carry;
 mod copier;
 mod deliveries;
@@ -39,6 +40,7 @@ mod witness;
 pub use futures_util::future::BoxFuture;
 
 pub use admit::{Admission, admit};
+pub use bandwidth::{BURST_MS, Bandwidth, Limit};
 pub use copier::{Action, Alarm, Copier, Input, Settings};
 pub use deliveries::{Deliveries, ReaderState};
 pub use directory::{SharedDirectory, StoppedFeeds};

@@ -15,8 +15,8 @@ use crate::evidence::Evidence;
 use crate::meter::{Flow, Meter, Topic};
 use crate::pack::{OnTheWire, pack, unpack};
 use crate::{
-    Action, Copier, Input, LogStore, MAX_ENTRIES_PER_PUSH, MAX_WAIT_MS, Peer, Settings, SharedDirectory, StoppedFeeds,
-    refusal_from_wire,
+    Action, Bandwidth, Copier, Input, LogStore, MAX_ENTRIES_PER_PUSH, MAX_WAIT_MS, Peer, Settings, SharedDirectory,
+    StoppedFeeds, refusal_from_wire,
 };
 
 /// How often a copier hears that time passed.
@@ -77,6 +77,8 @@ pub struct RunnerOptions {
     pub stopped: StoppedFeeds,
     /// Counts what goes over the wire.
     pub meter: Meter,
+    /// What the link may carry; `None`: whatever it can.
+    pub bandwidth: Option<Bandwidth>,
 }
 
 /// Copies between `log` and `peer` until `stop` turns true. What a peer sends that cannot be right is logged, kept as
@@ -97,6 +99,18 @@ pub async fn run<P: Peer>(
     link.state.send_modify(|state| state.connected = false);
 }
 
+/// What became of a call, and what it came to on the wire, both ways.
+struct Answer {
+    input: Input,
+    wire_bytes: Option<usize>,
+}
+
+impl From<Input> for Answer {
+    fn from(input: Input) -> Self {
+        Self { input, wire_bytes: None }
+    }
+}
+
 struct Session<'a, P> {
     log: &'a Log,
     directory: &'a SharedDirectory,
@@ -104,7 +118,7 @@ struct Session<'a, P> {
     link: &'a Link,
     options: &'a RunnerOptions,
     copier: Copier,
-    calls: JoinSet<Input>,
+    calls: JoinSet<Answer>,
     /// The call for heads under way; a new one replaces it.
     heads_call: Option<AbortHandle>,
     began: Instant,
@@ -120,7 +134,10 @@ impl<'a, P: Peer> Session<'a, P> {
         options: &'a RunnerOptions,
     ) -> Self {
         let known = directory.get();
-        let copier = Copier::new((options.pushes_for)(&known), known, options.settings.clone());
+        let mut copier = Copier::new((options.pushes_for)(&known), known, options.settings.clone());
+        if let Some(bandwidth) = &options.bandwidth {
+            copier = copier.within(bandwidth.clone());
+        }
         let (calls, began) = (JoinSet::new(), Instant::now());
         Self { log, directory, peer, link, options, copier, calls, heads_call: None, began, heads_known: 0 }
     }
@@ -133,7 +150,10 @@ impl<'a, P: Peer> Session<'a, P> {
         loop {
             let input = tokio::select! {
                 Some(done) = self.calls.join_next() => match done {
-                    Ok(input) => input,
+                    Ok(answer) => {
+                        self.measured(&answer);
+                        answer.input
+                    }
                     // A call for heads that was replaced.
                     Err(error) if error.is_cancelled() => continue,
                     // A defect of ours: better a service that stops and says so than a feed that stands still.
@@ -176,8 +196,25 @@ impl<'a, P: Peer> Session<'a, P> {
         self.take(Input::Directory(directory));
     }
 
+    fn measured(&mut self, answer: &Answer) {
+        let Some(bytes) = answer.wire_bytes else { return };
+        match &answer.input {
+            Input::Entries { feed, .. } | Input::Pushed { feed, .. } | Input::CallFailed(feed) => {
+                self.copier.measured(feed, bytes);
+            }
+            // Small, and what brings news of emergencies.
+            _ => self.options.bandwidth.iter().for_each(|bandwidth| bandwidth.urgent(bandwidth.now_ms(), bytes)),
+        }
+    }
+
+    /// One clock for the copier and for the bandwidth that it shares.
+    fn now_ms(&self) -> i64 {
+        let bandwidth = self.options.bandwidth.as_ref();
+        bandwidth.map_or_else(|| self.began.elapsed().as_millis() as i64, Bandwidth::now_ms)
+    }
+
     fn take(&mut self, input: Input) {
-        let now = self.began.elapsed().as_millis() as i64;
+        let now = self.now_ms();
         for action in self.copier.handle(now, input) {
             self.start(action);
         }
@@ -209,12 +246,14 @@ impl<'a, P: Peer> Session<'a, P> {
                     let sent = Flow::message(&request);
                     match peer.heads(request).await {
                         Ok(answer) => {
-                            meter.count(peer.name(), Topic::Heads, sent, Flow::message(&answer));
-                            heads_input(peer.name(), call, answer)
+                            let received = Flow::message(&answer);
+                            meter.count(peer.name(), Topic::Heads, sent, received);
+                            let input = heads_input(peer.name(), call, answer);
+                            Answer { input, wire_bytes: Some(both(sent, received)) }
                         }
                         Err(error) => {
                             tracing::debug!(%error, "heads");
-                            Input::HeadsFailed(call)
+                            Input::HeadsFailed(call).into()
                         }
                     }
                 });
@@ -236,7 +275,7 @@ impl<'a, P: Peer> Session<'a, P> {
             }
             Action::Store { feed, batches } => {
                 let (span, stopped) = ((self.options.span_of)(&batches), self.options.stopped.clone());
-                self.calls.spawn(async move { store(&log, &stopped, feed, batches).await }.instrument(span));
+                self.calls.spawn(async move { store(&log, &stopped, feed, batches).await.into() }.instrument(span));
             }
             Action::Alarm(alarm) => {
                 // Not a call: it answers nothing, and must outlive the session.
@@ -250,13 +289,18 @@ impl<'a, P: Peer> Session<'a, P> {
     }
 }
 
+/// Bytes both ways.
+fn both(sent: Flow, received: Flow) -> usize {
+    usize::try_from(sent.wire_bytes + received.wire_bytes).unwrap_or(usize::MAX)
+}
+
 async fn ask<P: Peer>(
     peer: &P,
     meter: &Meter,
     feed: FeedId,
     (after, from_restated): (u64, bool),
     max_bytes: usize,
-) -> Input {
+) -> Answer {
     let request = wire::ReadRequest {
         feed: Some(feed.to_wire()),
         after,
@@ -269,42 +313,46 @@ async fn ask<P: Peer>(
         Ok(answer) => answer,
         Err(error) => {
             tracing::debug!(%feed, %error, "read");
-            return Input::CallFailed(feed);
+            return Input::CallFailed(feed).into();
         }
     };
     if let Some(refusal) = &answer.refusal {
         tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "reading refused");
     }
     let (received, refused) = (Flow::message(&answer), answer.refusal.as_ref().map(refused));
+    let wire_bytes = Some(both(sent, received));
     match unpack(OnTheWire { entries: answer.entries, packed: answer.packed }) {
         Ok(entries) => {
             meter.count(peer.name(), lane, sent, received.with_entries(&entries));
-            Input::Entries { feed, entries, refused }
+            Answer { input: Input::Entries { feed, entries, refused }, wire_bytes }
         }
         Err(refusal) => {
             meter.count(peer.name(), lane, sent, received);
             tracing::warn!(%feed, peer = peer.name(), %refusal, "an answer makes no sense");
-            Input::CallFailed(feed)
+            Answer { input: Input::CallFailed(feed), wire_bytes }
         }
     }
 }
 
-async fn push<P: Peer>(peer: &P, log: &Log, meter: &Meter, feed: FeedId, after: u64, max_bytes: usize) -> Input {
-    let Some(entries) = own_entries(log, &feed, after, u64::MAX, max_bytes) else { return Input::CallFailed(feed) };
+async fn push<P: Peer>(peer: &P, log: &Log, meter: &Meter, feed: FeedId, after: u64, max_bytes: usize) -> Answer {
+    let Some(entries) = own_entries(log, &feed, after, u64::MAX, max_bytes) else {
+        return Input::CallFailed(feed).into();
+    };
     let (request, sent) = push_request(&feed, entries);
     match peer.push(request).await {
         Ok(answer) => {
-            meter.count(peer.name(), Topic::Lane(feed.lane), sent, Flow::message(&answer));
+            let received = Flow::message(&answer);
+            meter.count(peer.name(), Topic::Lane(feed.lane), sent, received);
             if let Some(refusal) = &answer.refusal {
                 tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "push refused");
             }
             let refused = answer.refusal.as_ref().map(refused);
             let head = answer.head.as_ref().and_then(head_from_wire).map(|(_, head)| head);
-            Input::Pushed { feed, head, refused }
+            Answer { input: Input::Pushed { feed, head, refused }, wire_bytes: Some(both(sent, received)) }
         }
         Err(error) => {
             tracing::debug!(%feed, %error, "push");
-            Input::CallFailed(feed)
+            Input::CallFailed(feed).into()
         }
     }
 }
@@ -316,21 +364,25 @@ async fn push_again<P: Peer>(
     feed: FeedId,
     (after, until): (u64, u64),
     max_bytes: usize,
-) -> Input {
+) -> Answer {
     let entries = own_entries(log, &feed, after, until, max_bytes).unwrap_or_default();
-    let Some(last) = entries.last().map(|entry| entry.sequence) else { return Input::CallFailed(feed) };
+    let Some(last) = entries.last().map(|entry| entry.sequence) else {
+        return Input::CallFailed(feed).into();
+    };
     let (request, sent) = push_request(&feed, entries);
     match peer.push(wire::PushRequest { again: true, ..request }).await {
         Ok(answer) => {
-            meter.count(peer.name(), Topic::Lane(feed.lane), sent, Flow::message(&answer));
+            let received = Flow::message(&answer);
+            meter.count(peer.name(), Topic::Lane(feed.lane), sent, received);
             if let Some(refusal) = &answer.refusal {
                 tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "push of what was wanted refused");
             }
-            Input::PushedAgain { feed, last, refused: answer.refusal.as_ref().map(refused) }
+            let input = Input::PushedAgain { feed, last, refused: answer.refusal.as_ref().map(refused) };
+            Answer { input, wire_bytes: Some(both(sent, received)) }
         }
         Err(error) => {
             tracing::debug!(%feed, %error, "push again");
-            Input::CallFailed(feed)
+            Input::CallFailed(feed).into()
         }
     }
 }

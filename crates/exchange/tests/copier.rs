@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use httt_exchange::{Action, Copier, Input, MAX_CALL_BYTES, Settings};
+use httt_exchange::{Action, BURST_MS, Bandwidth, Copier, Input, Limit, MAX_CALL_BYTES, Settings};
 use httt_feed::{AgencyCode, Digest, Directory, FeedId, Head};
 use httt_wire::exchange::RefusalCode;
 
@@ -128,4 +128,104 @@ fn a_busy_feed_does_not_hold_up_an_emergency() {
     copier.handle(3, Input::Pushed { feed: status, head: None, refused: Some((RefusalCode::Busy, 60_000)) });
     let actions = copier.handle(4, Input::LocalHead(emergency.clone(), head(1)));
     assert!(matches!(&actions[..], [Action::Push { feed, .. }] if *feed == emergency));
+}
+
+/// Bytes of a batch in the backlog of the tests below.
+const BATCH: usize = 500;
+
+#[test]
+fn a_thin_link_keeps_its_rate_and_an_emergency_waits_for_one_call_at_most() {
+    let limit = Limit { bytes_per_s: 8_000, emergency_percent: 25 };
+    let directory = Arc::new(Directory::trusting(Digest([0; 32])));
+    let own = vec![AgencyCode::new("H24").expect("code")];
+    let mut copier = Copier::new(own, directory, Settings::default()).within(Bandwidth::new(limit));
+    copier.handle(0, Input::Tick);
+    copier.handle(0, Input::Heads { call: 1, log_id: vec![1], position: 9, heads: vec![], more: false, wants: vec![] });
+    let (report, emergency) = (feed("H24→TW/report"), feed("H24→TW/emergency"));
+    // A megabyte to push.
+    let backlog = 1_000_000 / BATCH as u64;
+    let mut actions = copier.handle(0, Input::LocalHead(report.clone(), head_of(backlog)));
+    // Calls under way: when the link has carried each, its feed, up to where, its bytes.
+    let mut under_way: Vec<(i64, FeedId, u64, usize)> = Vec::new();
+    let (mut link_free, mut sent, mut longest, mut emergency_at, mut emergency_done) = (0, 0, 0, None, None);
+    for now in (0..120_000).step_by(50) {
+        if now == 30_000 {
+            actions.extend(copier.handle(now, Input::LocalHead(emergency.clone(), head(1))));
+            emergency_at = Some(now);
+        }
+        for action in actions.drain(..) {
+            let Action::Push { feed, after, max_bytes } = action else { continue };
+            let batches = if feed == emergency { 1 } else { ((max_bytes / BATCH) as u64).max(1) };
+            let bytes = batches as usize * BATCH;
+            let carried = bytes as i64 / 8;
+            link_free = now.max(link_free) + carried;
+            longest = longest.max(carried);
+            under_way.push((link_free, feed, after + batches, bytes));
+        }
+        let (done, left): (Vec<_>, Vec<_>) = under_way.into_iter().partition(|(at, ..)| *at <= now);
+        under_way = left;
+        for (at, feed, until, bytes) in done {
+            if feed == emergency {
+                emergency_done = emergency_done.or(Some(at));
+            } else {
+                sent += bytes;
+            }
+            copier.measured(&feed, bytes);
+            let head = Some(if feed == emergency { head(1) } else { head_of(until) });
+            actions.extend(copier.handle(now, Input::Pushed { feed, head, refused: None }));
+        }
+        actions.extend(copier.handle(now, Input::Tick));
+    }
+    let waited = emergency_done.expect("sent") - emergency_at.expect("said");
+    let own_time = BATCH as i64 / 8;
+    assert!(waited <= longest + own_time + 50, "waited {waited} ms behind a call of {longest} ms");
+    assert!(longest <= BURST_MS as i64, "a call takes {longest} ms of the link");
+    // Three quarters of 8,000 bytes a second for 120 s, less what the last call leaves over.
+    assert!((650_000..=727_000).contains(&sent), "{sent}");
+}
+
+/// A head whose digest is none that repeats.
+fn head_of(sequence: u64) -> Head {
+    let mut digest = [1; 32];
+    digest[..8].copy_from_slice(&sequence.to_be_bytes());
+    Head { sequence, digest: Digest(digest) }
+}
+
+#[test]
+fn a_thousand_members_that_lost_the_gateway_together_do_not_come_back_together() {
+    let directory = Arc::new(Directory::trusting(Digest([0; 32])));
+    let attempts = |member: u64| {
+        // As nodes take it: from the fingerprint of their key.
+        let digest = Digest::of(&member.to_be_bytes()).0;
+        let seed = u64::from_be_bytes(digest[..8].try_into().expect("eight bytes"));
+        let settings = Settings { seed, ..Settings::default() };
+        let mut copier = Copier::new(vec![], Arc::clone(&directory), settings);
+        let (mut at, mut actions) = (Vec::new(), copier.handle(0, Input::Tick));
+        // Three days without it, looked at closely in the first minute and in the last.
+        for now in (0..60_000).chain(3 * 86_400_000..3 * 86_400_000 + 60_000).step_by(20) {
+            for action in actions.drain(..) {
+                if let Action::AskHeads { call, .. } = action {
+                    at.push(now);
+                    copier.handle(now, Input::HeadsFailed(call));
+                }
+            }
+            actions = copier.handle(now, Input::Tick);
+        }
+        at
+    };
+    let members: Vec<Vec<i64>> = (0..1_000).map(attempts).collect();
+    let most_in_100_ms = |from: i64, to: i64| {
+        let count = |at: i64| members.iter().flatten().filter(|attempt| (at..at + 100).contains(*attempt)).count();
+        (from..to).step_by(100).map(count).max().unwrap_or_default()
+    };
+    let last = 3 * 86_400_000;
+    assert!(most_in_100_ms(20_000, 60_000) <= 90, "{}", most_in_100_ms(20_000, 60_000));
+    assert!(most_in_100_ms(last + 20_000, last + 60_000) <= 90);
+    // Nobody gives up, and nobody is ever more than the longest pause away from the next try.
+    let longest = Settings::default().backoff_most_ms + 100;
+    for attempts in &members {
+        let late: Vec<i64> = attempts.iter().copied().filter(|at| *at >= last).collect();
+        assert!(late.windows(2).all(|pair| pair[1] - pair[0] <= longest), "{late:?}");
+        assert!(late.len() > 5);
+    }
 }

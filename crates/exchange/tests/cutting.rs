@@ -1,14 +1,13 @@
 //! Members that must go: their calls end with the reason and their connections are closed, over real TLS; others notice
 //! nothing.
 
-mod authority;
 mod common;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use authority::{Authority, identify};
+use common::tls::{Authority, identify};
 use common::*;
 use httt_exchange::grpc::{GrpcPeer, MAX_CONNECTIONS_PER_MEMBER, TlsIdentity, serve};
 use httt_exchange::*;

@@ -1,11 +1,9 @@
 //! Each wrong push is refused with its own error, over real gRPC with mutual TLS, and leaves the log as it was.
 
-mod authority;
 mod common;
 
 use std::sync::Arc;
 
-use authority::{Authority, identify};
 use bytes::Bytes;
 use common::tls::{Authority, identify};
 use common::*;

@@ -203,6 +203,7 @@ pub fn routes<S: ModelSet>(desk: &Desk<S>, own: Router) -> Router {
         .route("/api/v1/me", get(me))
         .route("/api/v1/log", get(log::<S>))
         .route("/api/v1/link", get(link::<S>))
+        .route("/api/v1/wire", get(crate::wire::wire::<S>))
         .route("/api/v1/members", get(members::<S>))
         .route("/api/v1/storage", get(storage::show::<S>))
         .route("/api/v1/models", get(models::<S>))

@@ -208,6 +208,8 @@ impl Node {
         let witness = Arc::new(Witnessing::new(log.clone(), directory.clone()).every(every));
         let metrics = Metrics::default();
         log_figures(&metrics, &log);
+        let meter = Meter::default();
+        crate::wire::tell(&meter, &metrics);
         Ok(Self {
             code,
             log,
@@ -217,7 +219,7 @@ impl Node {
             keys,
             snapshots,
             witness,
-            meter: Meter::default(),
+            meter,
             metrics,
             open_metrics: config.open_metrics,
             public_entries: config.tlog.public_entries,

@@ -50,6 +50,7 @@ pub mod tlog;
 pub mod tls;
 pub mod traffic;
 pub mod upstream;
+pub mod wire;
 
 /// The copying protocol, its service and drivers.
 pub use httt_exchange as exchange;

@@ -44,7 +44,7 @@ use store::{Folder, Store};
 pub use config::{MediaConfig, S3Config, StoreKind};
 pub use error::MediaStoreError;
 pub use ledger::{MediaUsage, Pinned};
-pub use transfer::{RangeSize, TransferError, fetch, send};
+pub use transfer::{RangeSize, TransferError, Transfers};
 
 /// Whose unfinished files are this node's own; agency codes have no small letters.
 const OWN: &str = "own";

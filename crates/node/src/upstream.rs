@@ -14,19 +14,26 @@ use tokio::sync::watch;
 use crate::assembly::Node;
 use crate::client::HttpClient;
 use crate::config::Secret;
-use crate::media::{self, MediaStore, RangeSize};
+use crate::media::{MediaStore, RangeSize, Transfers};
 use crate::telemetry;
 use crate::tls;
 use crate::tls::TlsError;
 use httt_exchange::grpc::{GrpcError, GrpcPeer, TlsIdentity};
 use httt_exchange::rest::{BodyFormat, HttpSend, RestPeer};
-use httt_exchange::{Link, Meter, Peer, PeerError, RunnerOptions, Settings};
+use httt_exchange::{Bandwidth, Limit, Link, Meter, Peer, PeerError, RunnerOptions, Settings};
 pub use platform::RestAuth;
 
 pub use crate::media::TransferError;
 
 /// Largest answer taken from a platform.
 const MAX_ANSWER_BYTES: usize = httt_exchange::MAX_MESSAGE_BYTES + 64 * 1024;
+
+/// Least limit of a link: below it a batch takes longer than a call may.
+const MIN_KBIT_S: u64 = 8;
+/// Largest limit: 10 Gbit/s, where a limit is a mistake.
+const MAX_KBIT_S: u64 = 10_000_000;
+/// Most of a link that is kept for emergencies, percent.
+const MAX_EMERGENCY_SHARE: u8 = 90;
 
 /// Section `[upstream]`: whom this node copies from and pushes to. Changing it, in mid-feed, loses and doubles nothing.
 #[derive(Debug, Clone, Deserialize)]
@@ -58,6 +65,12 @@ pub struct UpstreamConfig {
     /// How long a starting node waits for the peer, to take back what it said before a backup was restored, ms.
     #[serde(default = "default_start_alone_after_ms")]
     pub start_alone_after_ms: u64,
+    /// What this node's exchange may take of its link, both ways together, kbit/s (thousands of bits); 0: no limit.
+    #[serde(default)]
+    pub max_kbit_s: u64,
+    /// Percent of that which is kept for emergencies, 0 to 90.
+    #[serde(default = "default_emergency_share")]
+    pub emergency_share: u8,
 }
 
 /// How the way up is spoken.
@@ -74,6 +87,36 @@ fn default_start_alone_after_ms() -> u64 {
     10_000
 }
 
+fn default_emergency_share() -> u8 {
+    25
+}
+
+impl UpstreamConfig {
+    /// The link's budget, if it has a limit.
+    fn bandwidth(&self) -> Result<Option<Bandwidth>, UpstreamError> {
+        if self.emergency_share > MAX_EMERGENCY_SHARE {
+            return Err(UpstreamError::Config("emergency_share is a percentage from 0 to 90"));
+        }
+        match self.max_kbit_s {
+            0 => Ok(None),
+            MIN_KBIT_S..=MAX_KBIT_S => {
+                let limit = Limit { bytes_per_s: self.max_kbit_s * 1_000 / 8, emergency_percent: self.emergency_share };
+                Ok(Some(Bandwidth::new(limit)))
+            }
+            _ => Err(UpstreamError::Config("max_kbit_s is 0 (no limit) or from 8 to 10000000")),
+        }
+    }
+}
+
+/// Whether a media file waits for its turn on a link with a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// An emergency's: it goes at once, and others wait the longer.
+    AtOnce,
+    /// It goes when no entries wait and there is room.
+    InTurn,
+}
+
 fn default_server_name() -> String {
     "localhost".to_owned()
 }
@@ -84,6 +127,9 @@ pub enum UpstreamError {
     /// A key of the section is missing.
     #[error("[upstream] {0} is missing: kind = \"rest\" needs it with this auth")]
     Missing(&'static str),
+    /// A key of the section makes no sense.
+    #[error("[upstream] {0}")]
+    Config(&'static str),
     /// A key cannot be sent.
     #[error("[upstream] {0} has characters that no HTTP header can have, or none at all")]
     NoHeader(&'static str),
@@ -155,6 +201,7 @@ pub struct Upstream {
     media: Arc<MediaStore>,
     meter: Meter,
     range: Arc<RangeSize>,
+    bandwidth: Option<Bandwidth>,
     start_alone_after: Duration,
 }
 
@@ -174,7 +221,7 @@ impl Upstream {
         let start_alone_after = Duration::from_millis(config.start_alone_after_ms);
         let (media, meter) = (Arc::clone(&node.media), node.meter.clone());
         let (peer, link, range) = (Arc::new(peer), Link::default(), Arc::default());
-        Ok(Self { peer, link, media, meter, range, start_alone_after })
+        Ok(Self { peer, link, media, meter, range, bandwidth: config.bandwidth()?, start_alone_after })
     }
 
     /// The link's state.
@@ -209,19 +256,31 @@ impl Upstream {
             span_of: Arc::new(append_span),
             stopped: node.stopped.clone(),
             meter: self.meter.clone(),
+            bandwidth: self.bandwidth.clone(),
         };
         let witness = httt_exchange::run_witness(node.witness, Arc::clone(&self.peer), stop.clone());
         let copying = httt_exchange::run(node.log, node.directory, self.peer, self.link, options, stop);
         tokio::join!(copying, witness);
     }
 
+    /// Moves media files over this way.
+    fn transfers(&self) -> Transfers<'_, AnyPeer> {
+        Transfers {
+            peer: self.peer.as_ref(),
+            store: &self.media,
+            range: &self.range,
+            meter: &self.meter,
+            bandwidth: self.bandwidth.as_ref(),
+        }
+    }
+
     /// Fetches a media file unless it is held, continuing where an earlier try broke off. `urgent`, for an emergency's
-    /// file: by the connection that bulk does not use.
+    /// file: by the connection that bulk does not use, and without waiting for the link's limit.
     ///
     /// # Errors
     /// The peer is away or does not have it (yet), or the store said no: try again later.
     pub async fn fetch_media(&self, digest: Digest, urgent: bool) -> Result<(), TransferError> {
-        media::fetch(self.peer.as_ref(), &self.media, &self.range, &self.meter, digest, urgent).await
+        self.transfers().fetch(digest, urgent).await
     }
 
     /// Sends a media file unless the peer holds it, continuing where an earlier try broke off. `urgent` as for
@@ -230,7 +289,7 @@ impl Upstream {
     /// # Errors
     /// As [`Upstream::fetch_media`].
     pub async fn send_media(&self, digest: Digest, urgent: bool) -> Result<(), TransferError> {
-        media::send(self.peer.as_ref(), &self.media, &self.range, &self.meter, digest, urgent).await
+        self.transfers().send(digest, urgent).await
     }
 }
 

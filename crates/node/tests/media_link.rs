@@ -170,7 +170,7 @@ impl World {
     async fn province(&self, cable: SocketAddr) -> (Node, Upstream) {
         let more = format!(
             "gateway_fingerprint = '{}'\n[upstream]\nkind = 'grpc'\naddress = 'https://{cable}'\n",
-            self.gateway.fingerprint
+            self.gateway.fingerprint()
         );
         let config = Self::config(self.dir.path().to_owned(), "H24", &more);
         let node = Node::open(&config.node, Trust::Configured, "test").await.unwrap();

@@ -68,7 +68,7 @@ impl Default for DevicesConfig {
         Self {
             status_every_ms: 60_000,
             offline_after_ms: 180_000,
-            status_tick_ms: 10_000,
+            status_tick_ms: 60_000,
             default_emergency_minutes: 120,
             command_expiry_s: 300,
             publisher: "TW".to_owned(),

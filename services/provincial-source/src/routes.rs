@@ -163,6 +163,8 @@ pub(crate) static ROUTES: &[Route] = &[
     person(Get, "/api/v1/log", ("Sổ ghi sự kiện của nút", "The node's log: length, root, feeds")).answer(Shape::Example("{}")),
     person(Get, "/api/v1/link", ("Đường truyền lên NDXP", "The way up: connected, behind, stopped"))
         .answer(Shape::Example(r#"{"connected":true,"behind":[],"stopped":[]}"#)),
+    person(Get, "/api/v1/wire", ("Dung lượng đã truyền", "Bytes on the wire by peer and lane, since the node started"))
+        .answer(Shape::Example(r#"[{"peer":"https://ndxp.example.vn:7443","topic":"status","sent":{"messages":1,"wire_bytes":240,"entries":1,"content_bytes":320},"received":{"messages":1,"wire_bytes":160,"entries":0,"content_bytes":0}}]"#)),
     person(Get, "/api/v1/members", ("Các thành viên", "Members of the exchange")).answer(Shape::Example("[]")),
     person(Get, "/api/v1/storage", ("Kho tệp: dung lượng và giới hạn", "Media kept, their limits, what was dropped or lost"))
         .answer(Shape::Example(r#"{"store":"folder","files":0,"file_bytes":0,"parts":0,"part_bytes":0,"max_file_bytes":268435456,"max_store_bytes":68719476736,"max_member_parts":32,"max_member_part_bytes":2147483648,"dropped":0,"lost":0,"members":[]}"#)),

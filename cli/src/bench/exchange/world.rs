@@ -163,6 +163,7 @@ impl World {
             span_of: Arc::new(|_| tracing::Span::none()),
             stopped: StoppedFeeds::default(),
             meter: Meter::default(),
+            bandwidth: None,
         };
         let (log, directory, stop) = (member.log.clone(), member.directory.clone(), self.stop.subscribe());
         Ok(tokio::spawn(run(log, directory, Arc::new(peer), Link::default(), options, stop)))

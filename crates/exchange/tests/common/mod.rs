@@ -124,6 +124,7 @@ impl Node {
             span_of: Arc::new(|_| tracing::Span::none()),
             stopped: StoppedFeeds::default(),
             meter,
+            bandwidth: None,
         };
         tokio::spawn(run(self.log.clone(), self.directory.clone(), peer, link.clone(), options, self.stop.subscribe()));
         link

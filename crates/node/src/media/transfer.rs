@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use httt_exchange::{Flow, MAX_MEDIA_RANGE, Meter, Peer, PeerError, Topic};
+use httt_exchange::{Bandwidth, Flow, MAX_MEDIA_RANGE, Meter, Peer, PeerError, Topic};
 use httt_feed::Digest;
 use httt_wire::exchange as wire;
 
@@ -78,80 +78,106 @@ impl RangeSize {
     }
 }
 
-/// Fetches a file unless it is held. `urgent`: by the connection that bulk does not use.
-///
-/// # Errors
-/// The peer is away or does not have it (yet), or the store said no: try again later.
-pub async fn fetch(
-    peer: &impl Peer,
-    store: &MediaStore,
-    range: &RangeSize,
-    meter: &Meter,
-    digest: Digest,
-    urgent: bool,
-) -> Result<(), TransferError> {
-    let mut stat = store.stat(digest).await?;
-    let mut patience = Patience::default();
-    while !stat.complete {
-        let (sha256, most) = (digest.0.to_vec(), range.get());
-        let request = wire::ReadMediaRequest { sha256, offset: stat.held, max_bytes: most as u32, urgent };
-        let sent = Flow::message(&request);
-        let answer = range.learn(most, peer.read_media(request).await)?;
-        let received = Flow::message(&answer).with_content((0, answer.data.len()));
-        meter.count(peer.name(), Topic::Media, sent, received);
-        if let Some(refusal) = answer.refusal {
-            patience.wait_or_give_up(refusal).await?;
-            continue;
-        }
-        patience = Patience::default();
-        // At the end an empty piece is the last: everything is here, and was not verified yet.
-        if answer.data.is_empty() && stat.held != answer.size {
-            return Err(TransferError::NoProgress);
-        }
-        stat = store.write_at(digest, answer.size, stat.held, answer.data).await?;
-    }
-    Ok(())
+/// One way to a peer, and what files that go over it have in common.
+pub struct Transfers<'a, P> {
+    /// Where to.
+    pub peer: &'a P,
+    /// What is here.
+    pub store: &'a MediaStore,
+    /// How much goes in one call.
+    pub range: &'a RangeSize,
+    /// Counts what goes over the wire.
+    pub meter: &'a Meter,
+    /// The link's limit.
+    pub bandwidth: Option<&'a Bandwidth>,
 }
 
-/// Sends a file unless the peer holds it. `urgent`: by the connection that bulk does not use.
-///
-/// # Errors
-/// As [`fetch`].
-pub async fn send(
-    peer: &impl Peer,
-    store: &MediaStore,
-    range: &RangeSize,
-    meter: &Meter,
-    digest: Digest,
-    urgent: bool,
-) -> Result<(), TransferError> {
-    let sha256 = digest.0.to_vec();
-    let stat = || peer.stat_media(wire::StatMediaRequest { sha256: sha256.clone(), urgent });
-    let mut state = stat().await?;
-    let mut patience = Patience::default();
-    loop {
-        if let Some(refusal) = state.refusal {
-            patience.wait_or_give_up(refusal).await?;
-            state = stat().await?;
-            continue;
-        }
-        if state.complete {
-            return Ok(());
-        }
-        let (data, size) = store.read_range(digest, state.held, range.get() as u64).await?;
-        let (sha256, offset) = (sha256.clone(), state.held);
-        let bytes = data.len();
-        let request = wire::WriteMediaRequest { sha256, size, offset, data, urgent };
-        let sent = Flow::message(&request).with_content((0, bytes));
-        let next = range.learn(bytes, peer.write_media(request).await)?;
-        meter.count(peer.name(), Topic::Media, sent, Flow::message(&next));
-        if !next.complete && next.refusal.is_none() && next.held <= offset {
-            return Err(TransferError::NoProgress);
-        }
-        if next.refusal.is_none() {
+impl<P: Peer> Transfers<'_, P> {
+    /// Fetches a file unless it is held. `urgent`: by the connection that bulk does not use, and at once whatever the
+    /// link's limit.
+    ///
+    /// # Errors
+    /// The peer is away or does not have it (yet), or the store said no: try again later.
+    pub async fn fetch(&self, digest: Digest, urgent: bool) -> Result<(), TransferError> {
+        let mut stat = self.store.stat(digest).await?;
+        let mut patience = Patience::default();
+        while !stat.complete {
+            let (most, taken) = self.turn(urgent).await;
+            let sha256 = digest.0.to_vec();
+            let request = wire::ReadMediaRequest { sha256, offset: stat.held, max_bytes: most as u32, urgent };
+            let sent = Flow::message(&request);
+            let answer = self.range.learn(most, self.peer.read_media(request).await)?;
+            self.count(taken, sent, Flow::message(&answer).with_content((0, answer.data.len())));
+            if let Some(refusal) = answer.refusal {
+                patience.wait_or_give_up(refusal).await?;
+                continue;
+            }
             patience = Patience::default();
+            // At the end an empty piece is the last: everything is here, and was not verified yet.
+            if answer.data.is_empty() && stat.held != answer.size {
+                return Err(TransferError::NoProgress);
+            }
+            stat = self.store.write_at(digest, answer.size, stat.held, answer.data).await?;
         }
-        state = next;
+        Ok(())
+    }
+
+    /// Sends a file unless the peer holds it. `urgent` as for [`Transfers::fetch`].
+    ///
+    /// # Errors
+    /// As [`Transfers::fetch`].
+    pub async fn send(&self, digest: Digest, urgent: bool) -> Result<(), TransferError> {
+        let sha256 = digest.0.to_vec();
+        let stat = || self.peer.stat_media(wire::StatMediaRequest { sha256: sha256.clone(), urgent });
+        let mut state = stat().await?;
+        let mut patience = Patience::default();
+        loop {
+            if let Some(refusal) = state.refusal {
+                patience.wait_or_give_up(refusal).await?;
+                state = stat().await?;
+                continue;
+            }
+            if state.complete {
+                return Ok(());
+            }
+            let (most, taken) = self.turn(urgent).await;
+            let (data, size) = self.store.read_range(digest, state.held, most as u64).await?;
+            let (sha256, offset, bytes) = (sha256.clone(), state.held, data.len());
+            let request = wire::WriteMediaRequest { sha256, size, offset, data, urgent };
+            let sent = Flow::message(&request).with_content((0, bytes));
+            let next = self.range.learn(bytes, self.peer.write_media(request).await)?;
+            self.count(taken, sent, Flow::message(&next));
+            if !next.complete && next.refusal.is_none() && next.held <= offset {
+                return Err(TransferError::NoProgress);
+            }
+            if next.refusal.is_none() {
+                patience = Patience::default();
+            }
+            state = next;
+        }
+    }
+
+    /// Waits for a turn; gives the size of the range, and what was taken of the bandwidth for it.
+    async fn turn(&self, urgent: bool) -> (usize, Option<usize>) {
+        let most = self.range.get();
+        match self.bandwidth {
+            None => (most, None),
+            Some(bandwidth) if urgent => (bandwidth.burst_bytes().clamp(1, most), None),
+            Some(bandwidth) => {
+                let taken = bandwidth.media_turn().await;
+                (taken.clamp(1, most), Some(taken))
+            }
+        }
+    }
+
+    fn count(&self, taken: Option<usize>, sent: Flow, received: Flow) {
+        self.meter.count(self.peer.name(), Topic::Media, sent, received);
+        let bytes = usize::try_from(sent.wire_bytes + received.wire_bytes).unwrap_or(usize::MAX);
+        match (self.bandwidth, taken) {
+            (Some(bandwidth), Some(taken)) => bandwidth.settle(taken, bytes),
+            (Some(bandwidth), None) => bandwidth.urgent_media(bytes),
+            (None, _) => {}
+        }
     }
 }
 

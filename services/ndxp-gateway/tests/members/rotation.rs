@@ -1,7 +1,6 @@
 //! Nodes change their keys over real sockets while events flow; nothing is lost, and the old key is worth nothing
 //! afterwards.
 
-use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

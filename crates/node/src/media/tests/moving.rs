@@ -109,6 +109,13 @@ fn cuts() -> impl Strategy<Value = Vec<Cut>> {
     prop::collection::vec(cut, 0..24)
 }
 
+/// One way to `peer`, without a limit.
+fn over<'a>(peer: &'a Shaky, store: &'a MediaStore, range: &'a RangeSize) -> Transfers<'a, Shaky> {
+    // Nobody reads what these tests count.
+    static METER: std::sync::LazyLock<Meter> = std::sync::LazyLock::new(Meter::default);
+    Transfers { peer, store, range, meter: &METER, bandwidth: None }
+}
+
 /// Tries until it is through; an error that is no cut fails the test.
 async fn until_through(mut attempt: impl AsyncFnMut() -> Result<(), TransferError>) {
     for _ in 0..100 {
@@ -146,7 +153,7 @@ proptest! {
             let digest = there.put_bytes(data.clone()).await.expect("put");
             let peer = Shaky::new(there, plan, gives);
             let range = RangeSize::default();
-            until_through(async || fetch(&peer, &here, &range, &Meter::default(), digest, false).await).await;
+            until_through(async || over(&peer, &here, &range).fetch(digest, false).await).await;
             prop_assert_eq!(here.read_range(digest, 0, u64::MAX).await.expect("whole").0, data);
             let (carried, cuts) = (*peer.carried.lock().expect("lock"), *peer.cuts.lock().expect("lock"));
             prop_assert!(carried <= size as u64 + cuts * gives as u64, "{carried} bytes for {size}, {cuts} cuts");
@@ -163,7 +170,7 @@ proptest! {
             let digest = here.put_bytes(data.clone()).await.expect("put");
             let peer = Shaky::new(there.clone(), plan, 0);
             let range = RangeSize::default();
-            until_through(async || send(&peer, &here, &range, &Meter::default(), digest, false).await).await;
+            until_through(async || over(&peer, &here, &range).send(digest, false).await).await;
             prop_assert_eq!(there.read_range(digest, 0, u64::MAX).await.expect("whole").0, data);
             let (carried, cuts) = (*peer.carried.lock().expect("lock"), *peer.cuts.lock().expect("lock"));
             prop_assert!(carried <= size as u64 + cuts * RANGE, "{carried} bytes for {size}, {cuts} cuts");
@@ -180,7 +187,8 @@ async fn a_fetch_goes_on_after_a_restart_with_everything_here_and_nothing_verifi
     here.write_at(digest, 5_000, 0, data.slice(..4_999)).await.expect("almost");
     std::fs::write(part_of(&here, digest), &data).expect("the crash came before the verification");
     let here = MediaStore::open(folder.path(), &MediaConfig::folder(8 << 20, 1 << 30)).expect("opens");
-    fetch(&Shaky::new(there, vec![], 1_000), &here, &RangeSize::default(), &Meter::default(), digest, false)
+    over(&Shaky::new(there, vec![], 1_000), &here, &RangeSize::default())
+        .fetch(digest, false)
         .await
         .expect("completed");
     assert_eq!(here.read_range(digest, 0, u64::MAX).await.expect("whole").0, data);
@@ -190,8 +198,7 @@ async fn a_fetch_goes_on_after_a_restart_with_everything_here_and_nothing_verifi
 async fn a_peer_that_gives_nothing_is_not_asked_for_ever() {
     let ((_a, here), (_b, there)) = (large(), large());
     let digest = there.put_bytes(sound(5_000)).await.expect("put");
-    let result =
-        fetch(&Shaky::new(there, vec![], 0), &here, &RangeSize::default(), &Meter::default(), digest, false).await;
+    let result = over(&Shaky::new(there, vec![], 0), &here, &RangeSize::default()).fetch(digest, false).await;
     assert!(matches!(result, Err(TransferError::NoProgress)), "{result:?}");
 }
 
@@ -202,9 +209,9 @@ async fn a_link_that_carries_no_large_range_carries_small_ones() {
     let digest = there.put_bytes(data.clone()).await.expect("put");
     let thin = |store| Shaky { bears: 40_000, ..Shaky::new(store, vec![], usize::MAX) };
     let (peer, range) = (thin(there), RangeSize::default());
-    until_through(async || fetch(&peer, &here, &range, &Meter::default(), digest, false).await).await;
+    until_through(async || over(&peer, &here, &range).fetch(digest, false).await).await;
     let (_c, third) = large();
     let peer = thin(third.clone());
-    until_through(async || send(&peer, &here, &range, &Meter::default(), digest, false).await).await;
+    until_through(async || over(&peer, &here, &range).send(digest, false).await).await;
     assert_eq!(third.read_range(digest, 0, u64::MAX).await.expect("whole").0, data);
 }

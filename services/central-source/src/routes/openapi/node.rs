@@ -176,6 +176,32 @@ pub(super) struct BehindAnswer {
     there: u64,
 }
 
+/// What went both ways between this node and a peer, since the node started.
+#[derive(Serialize, ToSchema)]
+pub(super) struct WireAnswer {
+    /// Agency code of a member that calls here, or the address of the way up.
+    peer: String,
+    /// A lane (`emergency`, `content`, `directory`, `report`, `status`), or `media`, or `heads`.
+    topic: String,
+    /// From here to there.
+    sent: FlowAnswer,
+    /// From there to here.
+    received: FlowAnswer,
+}
+
+/// One way.
+#[derive(Serialize, ToSchema)]
+pub(super) struct FlowAnswer {
+    /// Requests and answers.
+    messages: u64,
+    /// Their bytes as sent, packed; without what HTTP/2 and TLS add.
+    wire_bytes: u64,
+    /// Sealed batches in them.
+    entries: u64,
+    /// Bytes of these before packing; of media, bytes of the file.
+    content_bytes: u64,
+}
+
 /// One member of the exchange.
 #[derive(Serialize, ToSchema)]
 pub(super) struct MemberAnswer {
@@ -281,6 +307,14 @@ pub(super) fn log() {}
     responses((status = 200, description = "The link", body = LinkAnswer)),
 )]
 pub(super) fn link() {}
+
+#[utoipa::path(
+    get, path = "/api/v1/wire", tag = "node", operation_id = "node_wire",
+    summary = "Dung lượng đã truyền",
+    description = "What went over the wire since the node started, by peer and lane.",
+    responses((status = 200, description = "One line a peer and topic", body = Vec<WireAnswer>)),
+)]
+pub(super) fn wire() {}
 
 #[utoipa::path(
     get, path = "/api/v1/members", tag = "node", operation_id = "node_members",
@@ -487,6 +521,14 @@ mod tests {
         });
         assert_described::<UnreceiptedAnswer>(api::UnreceiptedAnswer { feed: text(), here: 0, receipted: 0 });
         assert_described::<BehindAnswer>(api::BehindAnswer { feed: text(), here: 0, there: 0 });
+        let flow = || httt_node::wire::FlowAnswer { messages: 0, wire_bytes: 0, entries: 0, content_bytes: 0 };
+        assert_described::<FlowAnswer>(flow());
+        assert_described::<WireAnswer>(httt_node::wire::WireAnswer {
+            peer: text(),
+            topic: text(),
+            sent: flow(),
+            received: flow(),
+        });
         assert_described::<MemberAnswer>(api::MemberAnswer {
             code: text(),
             name: text(),
