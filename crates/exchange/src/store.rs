@@ -174,8 +174,12 @@ impl LogStore {
 
     /// The receipt given for a batch: made with it, or found again for a duplicate.
     fn receipt_of(&self, placed: &Placed) -> Option<wire::Receipt> {
-        let event = self.log.event(receipt_id(&placed.feed, placed.head)).ok()??;
-        wire::Receipt::decode(event.event.data).ok()
+        match self.log.event(receipt_id(&placed.feed, placed.head)) {
+            Ok(event) => wire::Receipt::decode(event?.event.data).ok(),
+            // It stands beside its batch, and says nothing that is not known of it.
+            Err(ReadError::ArchiveMissing { .. }) => Some(receipt(placed)),
+            Err(_) => None,
+        }
     }
 }
 
@@ -286,19 +290,23 @@ pub fn receipt_id(feed: &FeedId, head: Head) -> Uuid {
     derived_id(&[b"receipt\0", feed.to_string().as_bytes(), &head.sequence.to_be_bytes(), &head.digest.0])
 }
 
+fn receipt(placed: &Placed) -> wire::Receipt {
+    wire::Receipt {
+        feed: Some(placed.feed.to_wire()),
+        sequence: placed.head.sequence,
+        digest: placed.head.digest.0.to_vec(),
+        position: placed.position,
+        received_at_ms: placed.at_ms,
+    }
+}
+
 /// One receipt an accepted batch, to its origin. A duplicate has its receipt already.
 pub fn receipt_events(placed: &[Placed]) -> Vec<NewEvent> {
     placed
         .iter()
         .filter(|placed| !placed.duplicate)
         .map(|placed| {
-            let receipt = wire::Receipt {
-                feed: Some(placed.feed.to_wire()),
-                sequence: placed.head.sequence,
-                digest: placed.head.digest.0.to_vec(),
-                position: placed.position,
-                received_at_ms: placed.at_ms,
-            };
+            let receipt = receipt(placed);
             let audience = Audience::One(placed.feed.origin.clone());
             let stream = format!("receipts/{}/{}/{}", placed.feed.origin, placed.feed.audience, placed.feed.lane);
             NewEvent::of(audience, Lane::Report, stream, &receipt)

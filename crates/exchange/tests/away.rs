@@ -24,6 +24,8 @@ struct World {
     store: LogStore,
     service: Arc<Service>,
     tw: Node,
+    /// The receipts that the ministry got.
+    receipts: Vec<wire::Receipt>,
 }
 
 fn feed() -> FeedId {
@@ -47,11 +49,13 @@ impl World {
         }
         tw.backlog(FEED, BATCHES).await;
         let batches = tw.log.read_feed(&feed(), 0, usize::MAX).expect("reads");
+        let mut receipts = Vec::new();
         for some in batches.chunks(10) {
             let entries = some.iter().map(|entry| entry.bytes.clone()).collect();
             let request = wire::PushRequest { feed: Some(feed().to_wire()), entries, ..Default::default() };
             let answer = service.push(&tw.code, request).await;
             assert_eq!((answer.refusal, answer.receipts.len()), (None, some.len()));
+            receipts.extend(answer.receipts);
         }
         let archive = tempfile::tempdir().expect("dir");
         let report = gateway.log.archive(archive.path(), 1, None).expect("archives");
@@ -59,7 +63,7 @@ impl World {
         drop(archive);
         let missing = gateway.log.batch_away(&feed(), 1).expect("known");
         assert!(missing.is_some() && gateway.log.batch_away(&feed(), BATCHES).expect("known").is_none());
-        Self { gateway, store, service, tw }
+        Self { gateway, store, service, tw, receipts }
     }
 
     /// What `reader` holds in the end is what the ministry said.
@@ -159,4 +163,17 @@ async fn other_entries_than_those_that_were_held_are_refused() {
     assert!(matches!(world.store.read(&feed(), 0, 1_000).await, Err(StoreError::Away { after: 0, .. })));
     let refusal = world.service.push(&code("H24"), request).await.refusal.expect("refused");
     assert_eq!(refusal_from_wire(&refusal), RefusalCode::WrongMember);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_of_what_is_away_gets_the_original_receipt() {
+    let h24 = Node::open("H24");
+    let world = World::new(&h24, DEFAULT_AGAIN_BYTES).await;
+    let length = world.gateway.log.len();
+    let entries = world.tw.log.read_feed(&feed(), 0, usize::MAX).expect("reads");
+    let entries = entries.into_iter().map(|entry| entry.bytes).collect();
+    let request = wire::PushRequest { feed: Some(feed().to_wire()), entries, ..Default::default() };
+    let answer = world.service.push(&code("TW"), request).await;
+    assert_eq!((answer.refusal, answer.receipts), (None, world.receipts));
+    assert_eq!(world.gateway.log.len(), length, "nothing was added");
 }

@@ -264,18 +264,18 @@ impl Log {
 
     /// RFC 6962 leaf hash of one batch, which the index knows even while its chunk is away.
     pub fn batch_leaf(&self, feed: &FeedId, sequence: u64) -> Result<Option<Digest>, ReadError> {
-        Ok(self.shared.batch_row(feed, sequence)?.map(|row| row.leaf))
+        Ok(self.shared.batch_row(feed, sequence)?.map(|(_, row)| row.leaf))
     }
 
     /// Bytes of one batch that is in an archived chunk whose archive folder is not there; `None`: it is not away.
     pub fn batch_away(&self, feed: &FeedId, sequence: u64) -> Result<Option<u32>, ReadError> {
         let row = self.shared.batch_row(feed, sequence)?;
-        Ok(row.filter(|row| self.shared.chunks.is_away(row.at.chunk)).map(|row| row.at.length))
+        Ok(row.filter(|(_, row)| self.shared.chunks.is_away(row.at.chunk)).map(|(_, row)| row.at.length))
     }
 
     /// When this log committed a batch, Unix milliseconds; `None`: it does not hold it.
     pub fn batch_committed_ms(&self, feed: &FeedId, sequence: u64) -> Result<Option<i64>, ReadError> {
-        Ok(self.shared.batch_row(feed, sequence)?.map(|row| row.at_ms))
+        Ok(self.shared.batch_row(feed, sequence)?.map(|(_, row)| row.at_ms))
     }
 
     /// Entries from `from` on: at least one if there is any, more while they fit.

@@ -172,10 +172,10 @@ impl Shared {
         Ok(entries)
     }
 
-    /// What the index knows of the batch of `feed` with this sequence.
-    pub(crate) fn batch_row(&self, feed: &FeedId, sequence: u64) -> Result<Option<EntryRow>, ReadError> {
+    /// Where the batch of `feed` with this sequence stands, and what the index knows of it.
+    pub(crate) fn batch_row(&self, feed: &FeedId, sequence: u64) -> Result<Option<(u64, EntryRow)>, ReadError> {
         let Some(position) = self.index.batches(feed, sequence, sequence)?.pop() else { return Ok(None) };
-        Ok(self.index.row(position)?)
+        Ok(self.index.row(position)?.map(|row| (position, row)))
     }
 
     /// The batch of `feed` with this sequence, and when it was committed.
