@@ -84,6 +84,11 @@ impl Service {
         Ok(())
     }
 
+    /// Asks the origin of `feed` for what the store found missing: after `after`, up to `until`.
+    pub fn want_again(&self, feed: &FeedId, after: u64, until: u64) {
+        self.wants.add(feed, after, until);
+    }
+
     /// Heads that changed at or after `request.after` and that `caller` may read; waits for one if asked to.
     pub async fn heads(&self, caller: &AgencyCode, request: wire::HeadsRequest) -> wire::HeadsResponse {
         let (mut length, mut wanted) = (self.store.watch(), self.wants.watch());
@@ -221,14 +226,15 @@ impl Service {
         entries: Vec<Bytes>,
     ) -> wire::PushResponse {
         let taken = self.verify_again(directory, feed, entries).await;
-        let last = taken.as_ref().ok().and_then(|batches| batches.last().map(VerifiedBatch::sequence));
+        let range =
+            taken.as_ref().ok().and_then(|batches| Some((batches.first()?.sequence() - 1, batches.last()?.sequence())));
         let outcome = match taken {
             Ok(batches) => self.store.take_again(batches).await,
             Err(error) => Err(error),
         };
         match outcome {
             Ok(()) => {
-                last.into_iter().for_each(|last| self.wants.got(feed, last));
+                range.into_iter().for_each(|(after, until)| self.wants.got(feed, after, until));
                 self.answer(feed, vec![], None)
             }
             Err(StoreError::Refused(refusal)) => {

@@ -131,6 +131,8 @@ pub struct Node {
     pub stopped: StoppedFeeds,
     /// Its media files.
     pub media: Arc<MediaStore>,
+    /// Seals what it says.
+    pub sealer: Arc<Sealer>,
     /// Its key's fingerprint.
     pub fingerprint: Fingerprint,
     /// Where its read models are stored, if they are.
@@ -176,7 +178,7 @@ impl Node {
         };
         let sealer = Arc::new(Sealer::new(code.clone(), key));
         let (log, report) = {
-            let dir = config.data_dir.join("log");
+            let (dir, sealer) = (config.data_dir.join("log"), Arc::clone(&sealer));
             // Opening may rebuild an index: that is work for a thread that may block.
             tokio::task::spawn_blocking(move || Log::open(&dir, sealer, options))
                 .await
@@ -206,6 +208,7 @@ impl Node {
             directory,
             stopped: StoppedFeeds::default(),
             media,
+            sealer,
             fingerprint: public.fingerprint(),
             snapshots,
             witness,

@@ -157,6 +157,15 @@ pub fn anonymous_client_config(ca: &Path) -> Result<ClientConfig, TlsError> {
     Ok(believing(ca)?.with_no_client_auth())
 }
 
+/// A client's side that believes no authority: for plain HTTP on this machine.
+pub fn distrusting_client_config() -> Result<ClientConfig, TlsError> {
+    Ok(ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Provider)?
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth())
+}
+
 fn believing(ca: &Path) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
     Ok(ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
