@@ -75,6 +75,55 @@ fn is_recent(version: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// Answers every request with `body`, as a server's monitoring does.
+    async fn monitor(body: &'static str) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let address = listener.local_addr().expect("address");
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut request = [0; 4096];
+                let _request = socket.read(&mut request).await.expect("request");
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length:";
+                let answer = format!("{head} {}\r\n\r\n{body}", body.len());
+                socket.write_all(answer.as_bytes()).await.expect("answers");
+            }
+        });
+        format!("http://{address}")
+    }
+
+    fn client() -> HttpClient {
+        let limits = httt_node::client::ClientLimits { allow_plain_http: true, ..Default::default() };
+        HttpClient::with_limits(httt_node::tls::distrusting_client_config().expect("tls"), limits)
+    }
+
+    const ALWAYS: &str =
+        r#"{"server_id":"A","config":{"max_storage":1,"sync_interval":120000000000,"sync_always":true}}"#;
+    const SELDOM: &str = r#"{"server_id":"A","config":{"max_storage":1,"sync_interval":120000000000}}"#;
+    const OF_THREE: &str =
+        r#"{"server_id":"B","config":{"sync_always":true},"meta_cluster":{"name":"c","cluster_size":3}}"#;
+
+    #[tokio::test]
+    async fn only_a_server_that_says_always_is_beyond_doubt() {
+        let (always, seldom) = (monitor(ALWAYS).await, monitor(SELDOM).await);
+        assert_eq!(doubt("2.10.0", std::slice::from_ref(&always), &client()).await, None);
+        let doubted = doubt("2.10.0", &[seldom], &client()).await.expect("seldom");
+        assert!(doubted.contains("sync_interval is not `always`"), "{doubted}");
+        let old = doubt("2.9.10", &[always], &client()).await.expect("old");
+        assert!(old.contains("2.9.10"), "{old}");
+        let unknown = doubt("2.12.0", &[], &client()).await.expect("unknown");
+        assert!(unknown.contains("monitors"), "{unknown}");
+        let gone = doubt("2.12.0", &["http://127.0.0.1:1".into()], &client()).await.expect("gone");
+        assert!(gone.contains("127.0.0.1:1"), "{gone}");
+    }
+
+    #[tokio::test]
+    async fn every_server_of_a_cluster_must_say_so() {
+        let monitors = [monitor(OF_THREE).await, monitor(ALWAYS).await];
+        let doubted = doubt("2.12.0", &monitors, &client()).await.expect("one is unknown");
+        assert!(doubted.contains("3 servers") && doubted.contains("of 2"), "{doubted}");
+    }
+
     #[test]
     fn versions_are_compared_as_numbers() {
         for recent in ["2.10.0", "2.12.1", "v2.11.0-RC.1", "3.0.0"] {

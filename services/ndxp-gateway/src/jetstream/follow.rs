@@ -4,6 +4,7 @@
 //! and a stream that was made anew are found in one way. Then the stream is followed, which is how a process hears what
 //! the other processes of the gateway took.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,10 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const EXPIRES: Duration = Duration::from_secs(10);
 /// Pause before a stream that could not be followed is looked at again.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long a look waits for the next header before it counts again how many there are.
+const STALLED: Duration = Duration::from_secs(1);
+/// How often a stream is looked at before a start gives up: servers that start, too, first choose their leaders.
+const START_LOOKS: usize = 60;
 /// Largest word of another process about what is missing.
 const MAX_WANT_BYTES: usize = 256;
 /// Says how large a message is whose body was left out.
@@ -63,26 +68,34 @@ impl Shared {
         }
     }
 
+    /// The look of a start.
+    pub(super) async fn first_look(&self, lane: Lane) -> Result<Followed, StoreError> {
+        let mut looks = 1;
+        loop {
+            match self.look(lane).await {
+                Err(error) if looks < START_LOOKS => {
+                    self.set_lane(lane, LaneState::Away(error.to_string()));
+                    looks += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Takes in what the lane's stream has, and puts right what it lacks.
     pub(super) async fn look(&self, lane: Lane) -> Result<Followed, StoreError> {
         let stream = self.connection.ensure(&self.settings, lane).await?;
         let consumer = self.connection.headers(&stream).await?;
         let messages = consumer.stream().max_messages_per_batch(HEADERS_AHEAD).heartbeat(HEARTBEAT).expires(EXPIRES);
         let mut messages = messages.messages().await.map_err(away)?;
-        let (mut claims, mut read) = (LaneClaims::default(), 0);
-        let mut total = consumer.cached_info().num_pending;
-        while read < total {
-            self.claim(lane, &next(&mut messages).await?, &mut claims);
-            read += 1;
-        }
+        let mut claims = LaneClaims::default();
+        let total = consumer.cached_info().num_pending;
+        let read = self.claim(lane, &consumer, &mut messages, 0..total, &mut claims).await?;
         // What this process publishes meanwhile would be forgotten: it waits for the rest, which is short.
         let gate = self.gate(lane)?.write().await;
-        let info = consumer.get_info().await.map_err(away)?;
-        total = info.delivered.consumer_sequence + info.num_pending;
-        while read < total {
-            self.claim(lane, &next(&mut messages).await?, &mut claims);
-            read += 1;
-        }
+        let total = told(&consumer).await?;
+        self.claim(lane, &consumer, &mut messages, read..total, &mut claims).await?;
         self.index(|index| index.replace(lane, claims));
         drop(gate);
         self.settle(lane).await?;
@@ -110,10 +123,29 @@ impl Shared {
         Ok(())
     }
 
-    fn claim(&self, lane: Lane, message: &jetstream::Message, claims: &mut LaneClaims) {
-        if let Some((feed, sequence, place)) = self.read_headers(lane, message) {
-            claims.note(&feed, sequence, place);
+    /// Reads headers until as many were read as there are; gives how many that was.
+    async fn claim(
+        &self,
+        lane: Lane,
+        consumer: &HeadersConsumer,
+        messages: &mut pull::Stream,
+        numbers: Range<u64>,
+        claims: &mut LaneClaims,
+    ) -> Result<u64, StoreError> {
+        let Range { start: mut read, end: mut total } = numbers;
+        while read < total {
+            match tokio::time::timeout(STALLED, next(messages)).await {
+                Ok(message) => {
+                    if let Some((feed, sequence, place)) = self.read_headers(lane, &message?) {
+                        claims.note(&feed, sequence, place);
+                    }
+                    read += 1;
+                }
+                // Messages that were deleted meanwhile are not told.
+                Err(_) => total = told(consumer).await?,
+            }
         }
+        Ok(read)
     }
 
     fn read_headers(&self, lane: Lane, message: &jetstream::Message) -> Option<(FeedId, u64, Place)> {
@@ -216,6 +248,12 @@ impl Shared {
             tracing::debug!(%error, "other processes cannot be told what is missing");
         }
     }
+}
+
+/// How many messages the consumer has told or is about to tell.
+async fn told(consumer: &HeadersConsumer) -> Result<u64, StoreError> {
+    let info = consumer.get_info().await.map_err(away)?;
+    Ok(info.delivered.consumer_sequence + info.num_pending)
 }
 
 async fn next(messages: &mut pull::Stream) -> Result<jetstream::Message, StoreError> {

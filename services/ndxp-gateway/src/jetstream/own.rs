@@ -41,10 +41,13 @@ impl Shared {
         let _turn = self.turn(feed).await;
         for _ in 0..MAX_CONFLICTS {
             self.take_home(feed).await?;
-            if self.index(|index| index.ahead(feed)).is_some() {
-                return Err(away(format!(
-                    "{feed} has entries there that this process cannot take home; start the process whose log has them"
-                )));
+            while let Some((sequence, place)) = self.index(|index| index.ahead(feed)) {
+                if !matches!(self.find(feed, sequence, place).await?, Found::Missing) {
+                    return Err(away(format!(
+                        "{feed} has entries there that this process cannot take home; start the process whose log has \
+                         them"
+                    )));
+                }
             }
             let mut fresh = Vec::new();
             for event in events {

@@ -53,7 +53,7 @@ impl JetStreamStore {
         let words = shared.connection.client().subscribe(words).await;
         let words = words.map_err(|error| JetStreamError::Start(away(error)))?;
         for lane in subject::LANES {
-            let followed = shared.look(lane).await.map_err(JetStreamError::Start)?;
+            let followed = shared.first_look(lane).await.map_err(JetStreamError::Start)?;
             tokio::spawn(Arc::clone(&shared).follow(lane, followed, closing.clone()));
         }
         tokio::spawn(Arc::clone(&shared).hear_wants(words, closing));
@@ -192,12 +192,12 @@ impl JetStreamStore {
         }
         while let Some(first) = travel.first() {
             let feed = FeedId::new(origin.clone(), first.audience.clone(), first.lane);
-            let (said, rest) =
+            let (said, rest): (Vec<_>, Vec<_>) =
                 travel.into_iter().partition(|event| event.lane == feed.lane && event.audience == feed.audience);
             travel = rest;
             // What the directory is changed to depends on what it was.
             let second = if feed.lane == Lane::Directory { Second::GiveUp } else { Second::Insist };
-            shared.say_in(&feed, &Vec::from_iter::<Vec<NewEvent>>(said), second).await?;
+            shared.say_in(&feed, &said, second).await?;
         }
         Ok(())
     }
