@@ -1,5 +1,5 @@
 //! The gateway on NATS JetStream: real servers, deleted messages, wiped nodes.
-#![allow(clippy::expect_used, reason = "tests")]
+#![allow(unreachable_pub, reason = "one program")]
 
 mod cluster;
 mod exchange;

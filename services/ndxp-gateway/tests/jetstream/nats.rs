@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_nats::jetstream;
+use async_nats::jetstream::context::GetStreamErrorKind;
 use tempfile::TempDir;
 
 /// How long a condition is waited for; far beyond what any takes.
@@ -120,10 +121,14 @@ impl NatsServer {
         jetstream::new(client)
     }
 
-    /// Waits until it answers for JetStream.
+    /// Waits until it answers for JetStream: that there is no such stream.
     pub async fn ready(&self) {
         let context = self.context().await;
-        until("JetStream", || async { context.query_account().await.ok() }).await;
+        until("JetStream", || async {
+            let error = context.get_stream("none").await.err()?;
+            matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.code() == 404).then_some(())
+        })
+        .await;
     }
 }
 
