@@ -122,10 +122,17 @@ impl Gateway {
         let service = Arc::new(service);
         let (asking, asked) = (Arc::clone(&service), Arc::<Mutex<Vec<_>>>::default());
         let noted = Arc::clone(&asked);
-        tokio::spawn(async move {
+        let mut ended = stop.subscribe();
+        let ask = async move {
             while let Some(missing) = missing.recv().await {
                 noted.lock().expect("lock").push((missing.feed.clone(), missing.after, missing.until));
                 asking.want_again(&missing.feed, missing.after, missing.until);
+            }
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = ask => {}
+                _ = ended.wait_for(|ended| *ended) => {}
             }
         });
         Ok(Self { log, store, service, stopped, asked, stop, dir })
