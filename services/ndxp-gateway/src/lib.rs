@@ -32,7 +32,7 @@ pub use config::{Config, ExchangeConfig, StoreConfig, StoreKind};
 pub use members::{Kind, MemberFile, MemberFileError, enrolment, read_members};
 
 /// How often enrolling is tried at a start, and the pause between.
-const ENROL_ATTEMPTS: usize = 5;
+const ENROL_ATTEMPTS: usize = 20;
 const ENROL_PAUSE: Duration = Duration::from_millis(300);
 
 /// The program's name in logs and `--help`.

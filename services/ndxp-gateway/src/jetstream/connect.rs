@@ -23,6 +23,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(2);
 /// Bytes that a message has beside its batch: subject and headers.
 const FRAMING_BYTES: usize = 2 * 1024;
+/// How often a message that no stream heard is sent, and the pause between.
+const MAX_UNHEARD: usize = 10;
+const UNHEARD_PAUSE: Duration = Duration::from_millis(100);
 /// How long a follower's consumer outlives it.
 const CONSUMER_LEFT: Duration = Duration::from_secs(60);
 
@@ -150,8 +153,19 @@ impl Connection {
         feed: &FeedId,
         message: async_nats::jetstream::message::PublishMessage,
     ) -> Result<u64, async_nats::jetstream::context::PublishError> {
-        let acknowledged = self.context.send_publish(subject::of(prefix, feed), message).await?.await?;
-        Ok(acknowledged.sequence)
+        use async_nats::jetstream::context::PublishErrorKind;
+        let (subject, mut attempts) = (subject::of(prefix, feed), 1);
+        loop {
+            match self.context.send_publish(subject.clone(), message.clone()).await?.await {
+                Ok(acknowledged) => return Ok(acknowledged.sequence),
+                // Nobody heard it: a stream that was just made, or is choosing another leader.
+                Err(error) if error.kind() == PublishErrorKind::StreamNotFound && attempts < MAX_UNHEARD => {
+                    attempts += 1;
+                    tokio::time::sleep(UNHEARD_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// One message's body; `None`: the stream does not have it.

@@ -107,7 +107,8 @@ impl Gateway {
         let (store, mut missing) = JetStreamStore::open(connection, settings, own, stop.subscribe()).await?;
         if directory.get().gateway().is_none() {
             for events in founding() {
-                store.say(events).await.expect("enrols");
+                // Servers that just began may still choose leaders.
+                until("enrolment", || async { store.say(events.clone()).await.ok() }).await;
             }
         }
         let stopped = StoppedFeeds::default();
