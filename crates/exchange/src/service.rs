@@ -23,6 +23,9 @@ const VERIFIED_INLINE: usize = 16;
 /// When a reader is to come back for what must be asked of its origin, ms.
 const AWAY_RETRY_MS: u32 = 1_000;
 
+/// Pause before a caller that waits is told what is wanted of it.
+const WANTS_PAUSE: Duration = Duration::from_millis(200);
+
 /// Serves the exchange over a store.
 pub struct Service {
     store: Arc<dyn Store>,
@@ -97,6 +100,7 @@ impl Service {
         let wait = Duration::from_millis(request.wait_ms.min(MAX_WAIT_MS).into());
         let deadline = (!wait.is_zero()).then(|| tokio::time::Instant::now() + wait);
         let mut closing = self.closing.clone();
+        let mut rested = false;
         loop {
             // Taken before the heads are read: what comes in between is told again, never missed.
             let position = *length.borrow_and_update();
@@ -107,14 +111,17 @@ impl Service {
                 return wire::HeadsResponse { log_id, refusal, ..Default::default() };
             }
             let answer = self.news(caller, &directory, after, position);
-            let more = answer.heads.is_empty()
-                && answer.wants.is_empty()
+            let waits = answer.heads.is_empty() && (answer.wants.is_empty() || !rested);
+            // Who brings what is wanted, or cannot, would else be told so again and again without a pause.
+            let pause = (!answer.wants.is_empty()).then(|| tokio::time::Instant::now() + WANTS_PAUSE);
+            rested = true;
+            let more = waits
                 && match deadline {
                     None => false,
                     Some(deadline) => tokio::select! {
                         changed = length.changed() => changed.is_ok(),
                         changed = wanted.changed() => changed.is_ok(),
-                        () = tokio::time::sleep_until(deadline) => false,
+                        () = tokio::time::sleep_until(pause.map_or(deadline, |pause| pause.min(deadline))) => false,
                         _ = closing.wait_for(|closing| *closing) => false,
                     },
                 };

@@ -80,3 +80,40 @@ impl Wants {
         self.added.subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(wants: &Wants) -> Option<(u64, u64)> {
+        wants.of(|_| true).first().map(|want| (want.after, want.until))
+    }
+
+    #[test]
+    fn ranges_of_one_feed_are_told_one_after_the_other() {
+        let (wants, feed): (_, FeedId) = (Wants::default(), "H24→TW/report".parse().expect("feed"));
+        wants.add(&feed, 10, 12);
+        wants.add(&feed, 3, 5);
+        assert_eq!(told(&wants), Some((10, 12)));
+        wants.got(&feed, 10, 11);
+        assert_eq!(told(&wants), Some((11, 12)));
+        wants.got(&feed, 11, 12);
+        assert_eq!(told(&wants), Some((3, 5)));
+        wants.got(&feed, 0, 9);
+        assert_eq!(told(&wants), None);
+    }
+
+    #[test]
+    fn what_is_wanted_already_is_no_news_and_what_grew_is_one_want() {
+        let (wants, feed): (_, FeedId) = (Wants::default(), "H24→TW/report".parse().expect("feed"));
+        wants.add(&feed, 3, 5);
+        let mut news = wants.watch();
+        wants.add(&feed, 4, 5);
+        wants.add(&feed, 7, 7);
+        assert!(!news.has_changed().expect("open"));
+        wants.add(&feed, 2, 6);
+        assert!(news.borrow_and_update().eq(&2));
+        wants.got(&feed, 2, 6);
+        assert_eq!(told(&wants), None);
+    }
+}

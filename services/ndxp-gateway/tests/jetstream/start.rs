@@ -61,3 +61,14 @@ async fn what_nobody_signed_is_not_believed() {
     assert_eq!(read[1], said[1].bytes());
     assert!(gateway.stopped.list().is_empty(), "the origin did nothing wrong");
 }
+
+#[test]
+fn the_sample_names_a_cluster_that_a_gateway_would_connect_to() {
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/ndxp-gateway.toml");
+    let config: httt_ndxp_gateway::Config = httt_node::config::load(sample.as_ref()).expect("sample");
+    assert_eq!(config.exchange.store.kind, httt_ndxp_gateway::StoreKind::Log);
+    let servers = config.exchange.store.jetstream.expect("section");
+    let settings = servers.settings().expect("good");
+    assert_eq!((settings.replicas, servers.servers.len(), servers.monitors.len()), (3, 3, 3));
+    assert!(!servers.allow_volatile && settings.max_age.is_empty());
+}
