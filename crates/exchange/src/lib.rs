@@ -52,7 +52,9 @@ pub use peer::{Media, MediaError, MediaStat, Peer, PeerError};
 pub use refusal::{busy, refusal_from_wire, refusal_to_wire};
 pub use runner::{Link, LinkState, PushesFor, RunnerOptions, SpanOf, run};
 pub use service::Service;
-pub use store::{DEFAULT_AGAIN_BYTES, LogStore, Receipts, Store, StoreError, receipt_events, receipt_id};
+pub use store::{
+    DEFAULT_AGAIN_BYTES, LogStore, Receipts, Store, StoreError, receipt_events, receipt_id, receipts_stream,
+};
 pub use witness::{
     AddCheckpoint, DEFAULT_WITNESS_EVERY, MAX_ADD_CHECKPOINT_BYTES, MAX_CHECKPOINT_BODY_BYTES, MAX_KEPT_REFUSALS,
     OwnState, Seen, Watched, WitnessRefusal, Witnessing, judge, run_witness,

@@ -30,6 +30,9 @@ const AWAY_RETRY_MS: u32 = 1_000;
 /// How long a member waits before it brings media again for which there was no room, ms.
 const MEDIA_FULL_PAUSE_MS: u32 = 60_000;
 
+/// Pause before a caller that waits is told what is wanted of it.
+const WANTS_PAUSE: Duration = Duration::from_millis(200);
+
 /// Serves the exchange over a store.
 pub struct Service {
     store: Arc<dyn Store>,
@@ -161,6 +164,13 @@ impl Service {
         self.store.watch()
     }
 
+    /// Asks the origin of `feed` for what the store found missing: after `after`, up to `until`.
+    pub fn want_again(&self, feed: &FeedId, after: u64, until: u64) {
+        if self.wants.add(feed, after, until) {
+            self.news.tell_pushers(&self.directory.get(), feed);
+        }
+    }
+
     /// Heads that changed at or after `request.after` and that `caller` may read; waits for one if asked to.
     pub async fn heads(&self, caller: &AgencyCode, request: wire::HeadsRequest) -> wire::HeadsResponse {
         let (length, log_id) = (self.store.watch(), self.store.id());
@@ -180,6 +190,7 @@ impl Service {
         // Begun before the heads are read: what comes in between wakes it.
         let poll = (!wait.is_zero()).then(|| self.news.poll(caller));
         let mut closing = self.closing.clone();
+        let mut rested = false;
         loop {
             // Taken before the heads are read: what comes in between is told again, never missed.
             let position = *length.borrow();
@@ -191,13 +202,16 @@ impl Service {
             if let Some(mut held) = held.take() {
                 held.answered(answer.encoded_len());
             }
-            let wait_on = answer.heads.is_empty()
-                && answer.wants.is_empty()
+            // Who brings what is wanted, or cannot, would else be told so again and again without a pause.
+            let pause = (!answer.wants.is_empty()).then(|| tokio::time::Instant::now() + WANTS_PAUSE);
+            let waits = answer.heads.is_empty() && (pause.is_none() || !rested);
+            rested = true;
+            let wait_on = waits
                 && match &poll {
                     None => false,
                     Some(poll) => tokio::select! {
                         goes_on = poll.woken() => goes_on,
-                        () = tokio::time::sleep_until(deadline) => false,
+                        () = tokio::time::sleep_until(pause.map_or(deadline, |pause| pause.min(deadline))) => pause.is_some(),
                         _ = closing.wait_for(|closing| *closing) => false,
                     },
                 };
@@ -282,9 +296,7 @@ impl Service {
             }
             Err(StoreError::Away { feed, after, until }) => {
                 held(after, 0);
-                if self.wants.add(&feed, after, until) {
-                    self.news.tell_pushers(&self.directory.get(), &feed);
-                }
+                self.want_again(&feed, after, until);
                 let refusal = away(&feed, after, until, AWAY_RETRY_MS);
                 wire::ReadResponse { head, refusal: Some(refusal), ..Default::default() }
             }
@@ -396,14 +408,15 @@ impl Service {
         entries: Vec<Bytes>,
     ) -> wire::PushResponse {
         let taken = self.verify_again(directory, feed, entries).await;
-        let last = taken.as_ref().ok().and_then(|batches| batches.last().map(VerifiedBatch::sequence));
+        let range =
+            taken.as_ref().ok().and_then(|batches| Some((batches.first()?.sequence() - 1, batches.last()?.sequence())));
         let outcome = match taken {
             Ok(batches) => self.store.take_again(batches).await,
             Err(error) => Err(error),
         };
         match outcome {
             Ok(()) => {
-                last.into_iter().for_each(|last| self.wants.got(feed, last));
+                range.into_iter().for_each(|(after, until)| self.wants.got(feed, after, until));
                 self.answer(feed, vec![], None)
             }
             Err(StoreError::Refused(refusal)) => {

@@ -290,6 +290,11 @@ pub fn receipt_id(feed: &FeedId, head: Head) -> Uuid {
     derived_id(&[b"receipt\0", feed.to_string().as_bytes(), &head.sequence.to_be_bytes(), &head.digest.0])
 }
 
+/// The stream of a feed's receipts: one event a batch, in the order of sequences.
+pub fn receipts_stream(feed: &FeedId) -> String {
+    format!("receipts/{}/{}/{}", feed.origin, feed.audience, feed.lane)
+}
+
 fn receipt(placed: &Placed) -> wire::Receipt {
     wire::Receipt {
         feed: Some(placed.feed.to_wire()),
@@ -308,8 +313,7 @@ pub fn receipt_events(placed: &[Placed]) -> Vec<NewEvent> {
         .map(|placed| {
             let receipt = receipt(placed);
             let audience = Audience::One(placed.feed.origin.clone());
-            let stream = format!("receipts/{}/{}/{}", placed.feed.origin, placed.feed.audience, placed.feed.lane);
-            NewEvent::of(audience, Lane::Report, stream, &receipt)
+            NewEvent::of(audience, Lane::Report, receipts_stream(&placed.feed), &receipt)
                 .with_id(receipt_id(&placed.feed, placed.head))
                 .with_actor("gateway")
         })

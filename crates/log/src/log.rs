@@ -171,6 +171,11 @@ impl Log {
         self.shared.read_only
     }
 
+    /// Seals what this node says, as it does at this moment: it is another one once the node's key has changed.
+    pub fn sealer(&self) -> Arc<Sealer> {
+        self.shared.sealer()
+    }
+
     /// Whose log it is.
     pub fn origin(&self) -> &AgencyCode {
         &self.shared.origin

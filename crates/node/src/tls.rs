@@ -158,7 +158,7 @@ pub fn anonymous_client_config(ca: &Path) -> Result<ClientConfig, TlsError> {
 }
 
 /// A client's side that believes nobody: for plain HTTP on this machine.
-pub(crate) fn trustless_client_config() -> Result<ClientConfig, TlsError> {
+pub fn trustless_client_config() -> Result<ClientConfig, TlsError> {
     Ok(ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Provider)?

@@ -13,6 +13,8 @@ use httt_node::exchange::Limits;
 use httt_node::exchange::quota::{CallRates, Rate};
 use serde::Deserialize;
 
+use crate::jetstream::JetStreamConfig;
+
 const MIB: usize = 1024 * 1024;
 
 /// Everything `ndxp-gateway` reads; unknown keys are refused. `deploy/ndxp-gateway.toml` documents each key.
@@ -50,6 +52,9 @@ pub struct ExchangeConfig {
     /// What members may ask for.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// Where the feeds are kept.
+    #[serde(default)]
+    pub store: StoreConfig,
 }
 
 fn default_delivery_every_s() -> NonZeroU32 {
@@ -126,4 +131,26 @@ impl LimitsConfig {
             all_bytes: self.all_mib.get().saturating_mul(MIB),
         })
     }
+}
+
+/// Section `[exchange.store]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// Which store.
+    #[serde(default)]
+    pub kind: StoreKind,
+    /// The servers of `kind = "jetstream"`.
+    pub jetstream: Option<JetStreamConfig>,
+}
+
+/// Where the feeds are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// In the node's own log: one process, nothing else to run.
+    #[default]
+    Log,
+    /// In NATS JetStream: as many processes as are needed.
+    JetStream,
 }

@@ -1,4 +1,4 @@
-//! The national exchange: stores and forwards feeds over its own log.
+//! The national exchange: stores and forwards feeds, in its own log or in NATS JetStream ([`jetstream`]).
 //!
 //! Pushing needs the mutual-TLS identity of the feed's origin (or of its carrier), reading needs a right, each batch
 //! taken gets a receipt that is itself a signed event, and nothing enters that does not verify. What it passes on, it
@@ -7,7 +7,9 @@
 
 mod config;
 mod figures;
+pub mod jetstream;
 mod members;
+mod store;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -16,12 +18,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use httt_feed::PublicKey;
-use httt_log::Transaction;
 use httt_node::assembly::{Node, Trust};
 use httt_node::carrier::CarrierModels;
 use httt_node::deliveries::{self, DeliveryView};
 use httt_node::desk::{Desk, open_accounts};
-use httt_node::exchange::{Deliveries, LogStore, Receipts, Service, Store, grpc};
+use httt_node::exchange::{Deliveries, Receipts, Service, Store, grpc};
 use httt_node::http::Readiness;
 use httt_node::media::Pinned;
 use httt_node::models::Models;
@@ -31,12 +32,17 @@ use httt_node::shutdown::Shutdown;
 use httt_node::{api, http, tls, upstream};
 
 use members::Office;
+use store::OpenStore;
 
-pub use config::{Config, ExchangeConfig, LimitsConfig, MemberLimits};
+pub use config::{Config, ExchangeConfig, LimitsConfig, MemberLimits, StoreConfig, StoreKind};
 pub use members::{
     CertificateAnswer, Command, Context, KeyAnswer, Kind, MAX_CERTIFICATES, MAX_KEYS, MAX_REASON_BYTES, MemberDetail,
     MemberFile, MemberFileError, Order, Refusal, answer_to, decide, enrolment, read_members,
 };
+
+/// How often enrolling is tried at a start, and the pause between.
+const ENROL_ATTEMPTS: usize = 20;
+const ENROL_PAUSE: Duration = Duration::from_millis(300);
 
 /// The program's name in logs and `--help`.
 pub const NAME: &str = "ndxp-gateway";
@@ -88,13 +94,14 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
 /// Whatever keeps it from starting.
 pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
     let node = Node::open(&config.node, Trust::Own, concat!("ndxp-gateway ", env!("CARGO_PKG_VERSION"))).await?;
-    enrol(&node, config).await?;
+    let open = OpenStore::open(&config.exchange.store, &node, shutdown).await?;
+    let store = Arc::clone(&open.store);
+    enrol(&node, store.as_ref(), config).await?;
     let readiness = Readiness::new();
     node.report_to(&readiness, shutdown);
     // The origins have what is here.
     node.media.pin(Pinned::nothing);
     let models = Models::<CarrierModels>::start(&node, shutdown).await?;
-    let store: Arc<dyn Store> = Arc::new(LogStore::new(node.log.clone()));
     let deliveries = Deliveries::default();
     models.read(|models| models.delivered.restore(&deliveries));
     deliveries::keep(&deliveries, &store, Duration::from_secs(config.exchange.delivery_every_s.get().into()), shutdown);
@@ -106,7 +113,9 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
         node.stopped.clone(),
         shutdown.watch(),
     );
-    let service = service.with_witness(Arc::clone(&node.witness)).with_meter(node.meter.clone());
+    // Members remember what they saw of a gateway's log: several processes have several, and would look like liars.
+    let service = if open.is_alone() { service.with_witness(Arc::clone(&node.witness)) } else { service };
+    let service = service.with_meter(node.meter.clone());
     let service = service.with_deliveries(deliveries.clone()).with_limits(config.exchange.limits.limits()?);
     let service = Arc::new(service);
     let view = DeliveryView::new(deliveries, Arc::clone(&store), node.directory.clone());
@@ -128,27 +137,39 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
         Ok::<_, std::convert::Infallible>(())
     });
 
+    let own_routes = open.serve(&service, &readiness, shutdown);
     let accounts = open_accounts(&config.accounts)?;
     let office = Office { service, accounts: Arc::clone(&accounts), node: node.clone() };
     let desk = Desk { node: node.clone(), models, accounts, upstream: None };
-    let routes = api::routes(&desk, view.routes().merge(members::routes(office)));
+    let routes = api::routes(&desk, view.routes().merge(members::routes(office)).merge(own_routes));
     let http = api::serve(&config.http, routes, &readiness, shutdown).await?;
     Ok(Running { exchange, http, node })
 }
 
 /// Enrols the members that have a file and are not known yet. The gateway's own enrolment is a batch of its own and the first
 /// one, because that is the batch that a new member can verify with nothing but a fingerprint.
-async fn enrol(node: &Node, config: &Config) -> Result<()> {
+async fn enrol(node: &Node, store: &dyn Store, config: &Config) -> Result<()> {
     let files = read_members(&config.exchange.members)?;
     let (own, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.code == node.code.as_str());
     check_own(node, &own)?;
     for files in [own, others] {
-        let events = enrolment(&node.directory.get(), &files);
-        if events.is_empty() {
-            continue;
+        let mut attempts = 1..=ENROL_ATTEMPTS;
+        loop {
+            let events = enrolment(&node.directory.get(), &files);
+            if events.is_empty() {
+                break;
+            }
+            tracing::info!(events = events.len(), "enrolling members");
+            match (store.say(events).await, attempts.next()) {
+                (Ok(()), _) => break,
+                // Another process of the gateway starts, too: what it said is not said again.
+                (Err(error), Some(_)) => {
+                    tracing::warn!(%error, "enrolling again");
+                    tokio::time::sleep(ENROL_PAUSE).await;
+                }
+                (Err(error), None) => return Err(error).context("the directory cannot be written"),
+            }
         }
-        tracing::info!(events = events.len(), "enrolling members");
-        node.log.commit(Transaction::append(events)).await.context("the directory cannot be written")?;
     }
     Ok(())
 }

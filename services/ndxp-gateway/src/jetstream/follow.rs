@@ -1,0 +1,264 @@
+//! Following the streams: what is there at a start, after a cut and at every scrub, and what comes.
+//!
+//! A look goes over the headers of a whole stream and replaces what was known of it, so deleted messages, a lost tail
+//! and a stream that was made anew are found in one way. Then the stream is followed, which is how a process hears what
+//! the other processes of the gateway took.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::{self, stream};
+use futures_util::StreamExt as _;
+use httt_exchange::StoreError;
+use httt_feed::{FeedId, Lane};
+use httt_wire::{Message as _, exchange as wire};
+use tokio::sync::watch;
+
+use super::connect::{HeadersConsumer, away, sequence};
+use super::index::{LaneClaims, Place};
+use super::shared::{MissingEntries, Shared};
+use super::status::LaneState;
+use super::subject;
+
+/// Headers asked for at once.
+const HEADERS_AHEAD: usize = 2_000;
+/// How often a server says that there is nothing new.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How long one request for headers stands.
+const EXPIRES: Duration = Duration::from_secs(10);
+/// Pause before a stream that could not be followed is looked at again.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long a look waits for the next header before it counts again how many there are.
+const STALLED: Duration = Duration::from_secs(1);
+/// How often a stream is looked at before a start gives up: servers that start, too, first choose their leaders.
+const START_LOOKS: usize = 60;
+/// Largest word of another process about what is missing.
+const MAX_WANT_BYTES: usize = 256;
+/// Says how large a message is whose body was left out.
+const SIZE: &str = "Nats-Msg-Size";
+
+/// A stream that is followed.
+pub(super) struct Followed {
+    stream: stream::Stream,
+    consumer: HeadersConsumer,
+    messages: pull::Stream,
+}
+
+impl Shared {
+    /// Follows a lane until `closing` turns true.
+    pub(super) async fn follow(self: Arc<Self>, lane: Lane, first: Followed, mut closing: watch::Receiver<bool>) {
+        let follow = async {
+            let mut followed = Some(first);
+            loop {
+                let outcome = match followed.take() {
+                    Some(followed) => self.hear(lane, followed).await,
+                    None => self.look(lane).await.map(|looked| followed = Some(looked)),
+                };
+                if let Err(error) = outcome {
+                    self.set_lane(lane, LaneState::Away(error.to_string()));
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = follow => {}
+            _ = closing.wait_for(|closing| *closing) => {}
+        }
+    }
+
+    /// The look of a start.
+    pub(super) async fn first_look(&self, lane: Lane) -> Result<Followed, StoreError> {
+        let mut looks = 1;
+        loop {
+            match self.look(lane).await {
+                Err(error) if looks < START_LOOKS => {
+                    self.set_lane(lane, LaneState::Away(error.to_string()));
+                    looks += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Takes in what the lane's stream has, and puts right what it lacks.
+    pub(super) async fn look(&self, lane: Lane) -> Result<Followed, StoreError> {
+        let stream = self.connection.ensure(&self.settings, lane).await?;
+        let consumer = self.connection.headers(&stream).await?;
+        let messages = consumer.stream().max_messages_per_batch(HEADERS_AHEAD).heartbeat(HEARTBEAT).expires(EXPIRES);
+        let mut messages = messages.messages().await.map_err(away)?;
+        let mut claims = LaneClaims::default();
+        let total = consumer.cached_info().num_pending;
+        let read = self.claim(lane, &consumer, &mut messages, 0..total, &mut claims).await?;
+        // What this process publishes meanwhile would be forgotten: it waits for the rest, which is short.
+        let gate = self.gate(lane)?.write().await;
+        let total = told(&consumer).await?;
+        self.claim(lane, &consumer, &mut messages, read..total, &mut claims).await?;
+        self.index(|index| index.replace(lane, claims));
+        drop(gate);
+        self.settle(lane).await?;
+        self.set_lane(lane, LaneState::Followed);
+        Ok(Followed { stream, consumer, messages })
+    }
+
+    /// Hears what comes, until it is time for another look.
+    async fn hear(&self, lane: Lane, followed: Followed) -> Result<(), StoreError> {
+        let Followed { stream, consumer, mut messages } = followed;
+        let scrub = tokio::time::sleep(self.settings.scrub_every);
+        tokio::pin!(scrub);
+        loop {
+            let message = tokio::select! {
+                message = next(&mut messages) => message?,
+                () = &mut scrub => break,
+            };
+            if let Some((feed, sequence, place)) = self.read_headers(lane, &message) {
+                self.index(|index| index.note(&feed, sequence, place));
+                self.arrived(&feed).await?;
+            }
+        }
+        // If it cannot be deleted, the server does so itself after a while.
+        let _left = stream.delete_consumer(&consumer.cached_info().name).await;
+        Ok(())
+    }
+
+    /// Reads headers until as many were read as there are; gives how many that was.
+    async fn claim(
+        &self,
+        lane: Lane,
+        consumer: &HeadersConsumer,
+        messages: &mut pull::Stream,
+        numbers: Range<u64>,
+        claims: &mut LaneClaims,
+    ) -> Result<u64, StoreError> {
+        let Range { start: mut read, end: mut total } = numbers;
+        while read < total {
+            match tokio::time::timeout(STALLED, next(messages)).await {
+                Ok(message) => {
+                    if let Some((feed, sequence, place)) = self.read_headers(lane, &message?) {
+                        claims.note(&feed, sequence, place);
+                    }
+                    read += 1;
+                }
+                // Messages that were deleted meanwhile are not told.
+                Err(_) => total = told(consumer).await?,
+            }
+        }
+        Ok(read)
+    }
+
+    fn read_headers(&self, lane: Lane, message: &jetstream::Message) -> Option<(FeedId, u64, Place)> {
+        let feed = subject::feed(&self.settings.prefix, &message.subject).filter(|feed| feed.lane == lane);
+        let at = message.info().ok()?.stream_sequence;
+        let headers = message.headers.as_ref();
+        let bytes = headers.and_then(|headers| headers.get(SIZE)?.as_str().parse().ok());
+        let read = (|| Some((feed?, headers.and_then(sequence)?, Place { at, bytes: bytes? })))();
+        if read.is_none() {
+            tracing::warn!(subject = %message.subject, message = at, "JetStream has a message that is no entry");
+        }
+        read
+    }
+
+    async fn arrived(&self, feed: &FeedId) -> Result<(), StoreError> {
+        if self.is_own(feed) {
+            let turn = self.turn(feed).await;
+            self.take_home(feed).await?;
+            drop(turn);
+            if feed.lane == Lane::Directory {
+                // It may be what entries were waiting for.
+                for feed in subject::LANES.into_iter().flat_map(|lane| self.index(|index| index.feeds(lane))) {
+                    self.catch_up(&feed).await?;
+                }
+            }
+            return Ok(());
+        }
+        self.catch_up(feed).await
+    }
+
+    async fn catch_up(&self, feed: &FeedId) -> Result<(), StoreError> {
+        if !self.is_own(feed) && self.index(|index| index.ahead(feed)).is_some() {
+            let _turn = self.turn(feed).await;
+            self.advance(feed).await?;
+        }
+        Ok(())
+    }
+
+    /// Own feeds first: they say who may speak, and what was receipted.
+    async fn settle(&self, lane: Lane) -> Result<(), StoreError> {
+        let (own, others): (Vec<_>, Vec<_>) =
+            self.index(|index| index.feeds(lane)).into_iter().partition(|feed| self.is_own(feed));
+        for feed in own {
+            let _turn = self.turn(&feed).await;
+            self.take_home(&feed).await?;
+            self.bring_back(&feed).await?;
+        }
+        if lane == Lane::Report {
+            self.learn_receipted()?;
+        }
+        for feed in others {
+            let _turn = self.turn(&feed).await;
+            self.advance(&feed).await?;
+            self.receipt_end(&feed).await?;
+            self.tell_missing(&feed)?;
+        }
+        Ok(())
+    }
+
+    /// Hears what other processes were asked for and do not have: the origin may call this one.
+    pub(super) async fn hear_wants(
+        self: Arc<Self>,
+        mut words: async_nats::Subscriber,
+        mut closing: watch::Receiver<bool>,
+    ) {
+        let hear = async {
+            while let Some(word) = words.next().await {
+                if let Err(error) = self.hear_want(&word.payload).await {
+                    tracing::debug!(%error, "what another process wants cannot be looked at");
+                }
+            }
+        };
+        tokio::select! {
+            () = hear => {}
+            _ = closing.wait_for(|closing| *closing) => {}
+        }
+    }
+
+    async fn hear_want(&self, payload: &[u8]) -> Result<(), StoreError> {
+        let want = (payload.len() <= MAX_WANT_BYTES).then(|| wire::Want::decode(payload).ok()).flatten();
+        let Some(want) = want else { return Ok(()) };
+        let feed = want.feed.as_ref().and_then(|feed| FeedId::from_wire(feed).ok());
+        let Some(feed) = feed.filter(|feed| !self.is_own(feed)) else { return Ok(()) };
+        // Looking for it here, too, finds out whether it is missing.
+        let next = want.after.saturating_add(1);
+        if let Some(place) = self.index(|index| index.place(&feed, next)) {
+            self.find(&feed, next, place).await?;
+        }
+        if let Some(until) = self.index(|index| index.missing_until(&feed, want.after)) {
+            self.want(MissingEntries { feed, after: want.after, until: until.min(want.until) });
+        }
+        Ok(())
+    }
+
+    /// Tells the other processes what is missing.
+    pub(super) async fn tell_want(&self, feed: &FeedId, after: u64, until: u64) {
+        let want = wire::Want { feed: Some(feed.to_wire()), after, until };
+        let subject = subject::wants(&self.settings.prefix);
+        if let Err(error) = self.connection.client().publish(subject, want.encode_to_vec().into()).await {
+            tracing::debug!(%error, "other processes cannot be told what is missing");
+        }
+    }
+}
+
+/// How many messages the consumer has told or is about to tell.
+async fn told(consumer: &HeadersConsumer) -> Result<u64, StoreError> {
+    let info = consumer.get_info().await.map_err(away)?;
+    Ok(info.delivered.consumer_sequence + info.num_pending)
+}
+
+async fn next(messages: &mut pull::Stream) -> Result<jetstream::Message, StoreError> {
+    match messages.next().await {
+        Some(message) => message.map_err(away),
+        None => Err(away("the stream's consumer ended")),
+    }
+}

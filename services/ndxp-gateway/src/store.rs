@@ -1,0 +1,90 @@
+//! Opens the store that the configuration names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use axum::routing::get;
+use axum::{Json as Answer, Router};
+use httt_exchange::{LogStore, Service, Store};
+use httt_log::SystemClock;
+use httt_node::assembly::Node;
+use httt_node::http::Readiness;
+use httt_node::shutdown::Shutdown;
+use tokio::sync::mpsc;
+
+use crate::config::{StoreConfig, StoreKind};
+use crate::jetstream::{Connection, JetStreamStore, MissingEntries, Own};
+
+/// How often `/readyz` looks whether the servers are there.
+const HEALTH_LOOK: Duration = Duration::from_millis(500);
+
+/// An open store, and what goes with it.
+pub(crate) struct OpenStore {
+    pub(crate) store: Arc<dyn Store>,
+    jetstream: Option<(JetStreamStore, mpsc::Receiver<MissingEntries>)>,
+}
+
+impl OpenStore {
+    pub(crate) async fn open(config: &StoreConfig, node: &Node, shutdown: &Shutdown) -> Result<Self> {
+        match (config.kind, &config.jetstream) {
+            (StoreKind::Log, _) => Ok(Self { store: Arc::new(LogStore::new(node.log.clone())), jetstream: None }),
+            (StoreKind::JetStream, None) => {
+                anyhow::bail!("[exchange.store] kind = \"jetstream\" needs the section [exchange.store.jetstream]")
+            }
+            (StoreKind::JetStream, Some(servers)) => {
+                let connection = Connection::open(servers, &format!("{} {}", crate::NAME, node.code)).await?;
+                let settings =
+                    servers.settings().map_err(|cause| anyhow::anyhow!("[exchange.store.jetstream] {cause}"))?;
+                let own =
+                    Own { log: node.log.clone(), directory: node.directory.clone(), clock: Arc::new(SystemClock) };
+                let (store, missing) = JetStreamStore::open(connection, settings, own, shutdown.watch())
+                    .await
+                    .context("[exchange.store] kind = \"jetstream\"")?;
+                Ok(Self { store: Arc::new(store.clone()), jetstream: Some((store, missing)) })
+            }
+        }
+    }
+
+    /// Whether this process is all there is of the gateway, so that its log can be shown as the gateway's one history.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.jetstream.is_none()
+    }
+
+    /// Lets `service` ask for what turns out to be missing, and `readiness` tell whether the servers are there. Gives
+    /// the store's own routes.
+    pub(crate) fn serve(self, service: &Arc<Service>, readiness: &Readiness, shutdown: &Shutdown) -> Router {
+        let Some((store, mut missing)) = self.jetstream else { return Router::new() };
+        let (service, stop) = (Arc::clone(service), shutdown.cancelled());
+        tokio::spawn(async move {
+            let ask = async {
+                while let Some(MissingEntries { feed, after, until }) = missing.recv().await {
+                    service.want_again(&feed, after, until);
+                }
+            };
+            tokio::select! {
+                () = ask => {}
+                () = stop => {}
+            }
+        });
+        let (part, watched, stop) = (readiness.register("jetstream"), store.clone(), shutdown.cancelled());
+        tokio::spawn(async move {
+            let look = async {
+                loop {
+                    let status = watched.status();
+                    match status.streams.iter().find_map(|stream| stream.away.as_ref()) {
+                        Some(why) => part.not_ready(why),
+                        None if !status.connected => part.not_ready("no NATS server is connected"),
+                        None => part.ready(),
+                    }
+                    tokio::time::sleep(HEALTH_LOOK).await;
+                }
+            };
+            tokio::select! {
+                () = look => {}
+                () = stop => {}
+            }
+        });
+        Router::new().route("/api/v1/store", get(|| async move { Answer(store.status()) }))
+    }
+}
