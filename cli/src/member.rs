@@ -230,7 +230,7 @@ async fn carry_out(args: MemberArgs) -> Result<()> {
     if json {
         println!("{}", serde_json::to_string_pretty(&answer)?);
     } else if let Some(list) = answer.as_array() {
-        list.iter().for_each(|member| print_line(member));
+        list.iter().for_each(print_line);
     } else {
         print_detail(&serde_json::from_value(answer)?);
     }

@@ -25,7 +25,7 @@ pub type OnProgress<'a> = Box<dyn FnMut(&AuditProgress) + 'a>;
 /// What an audit starts from.
 #[derive(Default)]
 pub struct AuditOptions<'a> {
-    /// Fingerprint of the gateway's first key. Without it the key is taken from the log itself, which the report then
+    /// Fingerprint of the gateway's first key, or of a later one that signed a batch of the directory. Without it the key is taken from the log itself, which the report then
     /// says: such an audit proves that the log agrees with itself, not that it is the exchange's.
     pub trusted: Option<Fingerprint>,
     /// Told how far it is.

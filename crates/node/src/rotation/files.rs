@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use httt_feed::{Fingerprint, KeyError, PublicKey, SigningKey};
@@ -88,7 +88,10 @@ impl KeyFiles {
         let mut draft = self.next.as_os_str().to_owned();
         draft.push(".new");
         let draft = PathBuf::from(draft);
-        write_secret(&draft, &pem).map_err(|error| KeyFilesError { path: draft.clone(), cause: error.to_string() })?;
+        write_secret(&draft, &pem, &self.in_use).map_err(|error| {
+            let cause = format!("{error}; it must belong to the owner of the key in use, so run this as that user");
+            KeyFilesError { path: draft.clone(), cause }
+        })?;
         rename(&draft, &self.next)?;
         Ok(key.public().fingerprint())
     }
@@ -123,8 +126,13 @@ fn read(path: &Path) -> Result<SigningKey, KeyFilesError> {
     SigningKey::from_pem(&text).map_err(|error: KeyError| wrong(error.to_string()))
 }
 
-fn write_secret(path: &Path, text: &str) -> io::Result<()> {
+/// Writes a file that the owner of `like` can read and nobody else: whoever makes the key need not be the node's user.
+fn write_secret(path: &Path, text: &str, like: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let (wanted, made) = (fs::metadata(like)?, file.metadata()?);
+    if (wanted.uid(), wanted.gid()) != (made.uid(), made.gid()) {
+        fchown(&file, Some(wanted.uid()), Some(wanted.gid()))?;
+    }
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }

@@ -42,6 +42,10 @@ async fn catch_up(store: &dyn Store, service: &Service, seen: &mut BTreeMap<Feed
     let own = Audience::One(store.origin().clone());
     let told = store.heads(0).into_iter().filter(|head| head.feed.lane == Lane::Report && head.feed.audience == own);
     for FeedHead { feed, head, .. } in told {
+        // What a suspended member said is answered when it is resumed.
+        if service.directory().admits(&feed.origin).is_err() {
+            continue;
+        }
         let mut after = seen.get(&feed).copied().unwrap_or(0);
         while after < head.sequence {
             let entries = store.read(&feed, after, MAX_READ_BYTES).await?;

@@ -295,3 +295,55 @@ fn a_retirement_keeps_what_is_on_its_way_and_a_key_does_not_retire_itself() {
     assert_eq!(directory.keys().collect::<Vec<_>>(), [key("new").public()]);
     assert!(rules.answer(key("new").public(), &retire("H24", 5)).is_empty(), "once");
 }
+
+/// The files are as a crash between the two renames of the switch leaves them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_a_crash_cut_in_half_is_completed_at_the_next_start() {
+    let pki = Pki::new();
+    let gateway = Gateway::start(&pki, &prepare(&pki)).await;
+    let trusted = key("NDXP").public().fingerprint();
+    let h24 = Member::start(&pki, &gateway, "H24", trusted).await;
+    h24.say("before".into()).await;
+    h24.stop().await;
+
+    let path = pki.path("H24.signing.key");
+    let files = KeyFiles::new(&path);
+    let new = files.begin().expect("begins");
+    let value = files.state().expect("state").next.expect("next").public().value().to_vec();
+    let add = serde_json::json!({ "add-key": { "member": "H24", "key": hex::encode(value) } });
+    gateway.order("admin1", add).await.expect("added");
+    std::fs::rename(&path, pki.path("H24.signing.key.old")).expect("half a switch");
+
+    let h24 = Member::start(&pki, &gateway, "H24", trusted).await;
+    assert_eq!(h24.node.fingerprint(), new);
+    until("the change is complete", || files.state().expect("state").old.is_none()).await;
+    let directory = h24.node.directory.get();
+    let member = directory.member(&code("H24")).expect("member");
+    assert_eq!(member.keys().map(PublicKey::fingerprint).collect::<Vec<_>>(), [new]);
+    let receipts = feed("NDXP→H24/report");
+    let before = h24.sequence(&receipts);
+    h24.say("after".into()).await;
+    until("receipted", || h24.sequence(&receipts) > before).await;
+    h24.stop().await;
+    gateway.stop().await;
+    clean(&pki.path("H24.data"), Some(trusted));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_made_while_the_node_was_stopped_is_taken_at_its_next_start() {
+    let pki = Pki::new();
+    let gateway = Gateway::start(&pki, &prepare(&pki)).await;
+    let trusted = key("NDXP").public().fingerprint();
+    let path = pki.path("H24.signing.key");
+    std::fs::write(&path, key_pem("H24")).expect("write");
+    let files = KeyFiles::new(&path);
+    let new = files.begin().expect("begins");
+    let h24 = Member::start(&pki, &gateway, "H24", trusted).await;
+    until("the change is complete", || {
+        let state = files.state().expect("state");
+        state.next.is_none() && state.old.is_none() && h24.node.fingerprint() == new
+    })
+    .await;
+    h24.stop().await;
+    gateway.stop().await;
+}

@@ -1,0 +1,168 @@
+//! `httt member` and `httt key` against a real gateway: what they do, print, and exit with.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use httt_ndxp_gateway::{Config, MemberDetail, Running, start};
+use httt_node::accounts::{OtpSecret, hash_password};
+use httt_node::config::load;
+use httt_node::shutdown::Shutdown;
+use tokio::runtime::Runtime;
+
+const PASSWORD: &str = "mật khẩu dài";
+const OTP_SECRET: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+/// Nothing waits longer than a test that hangs.
+const HANG: Duration = Duration::from_secs(120);
+
+fn httt(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_httt")).args(arguments).env_remove("HTTT_PASSWORD").output().unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A gateway made with `httt pki`, serving in this process.
+struct World {
+    dir: tempfile::TempDir,
+    runtime: Runtime,
+    shutdown: Shutdown,
+    gateway: Option<Running>,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = dir.path().join("pki");
+        assert!(httt(&["pki", "init", text(&pki)]).status.success());
+        for (member, kind) in [("NDXP", "gateway"), ("H24", "province")] {
+            assert!(httt(&["pki", "member", text(&pki), member, "--kind", kind, "--name", member]).status.success());
+        }
+        let hash = hash_password(PASSWORD).unwrap();
+        let accounts = format!(
+            "[[account]]\nname = \"lan\"\npassword_hash = {hash:?}\nroles = [\"administrator\"]\narea = \"VN\"\n\
+             otp_secret = {OTP_SECRET:?}\n"
+        );
+        std::fs::write(dir.path().join("accounts.toml"), accounts).unwrap();
+        std::fs::write(dir.path().join("password"), format!("{PASSWORD}\n")).unwrap();
+        let config = r#"
+            [node]
+            member = "NDXP"
+            data_dir = "data"
+            signing_key = "pki/NDXP/signing.key"
+            [tls]
+            certificate = "pki/NDXP/tls.pem"
+            key = "pki/NDXP/tls.key"
+            ca = "pki/ca.pem"
+            [exchange]
+            listen = "127.0.0.1:0"
+            members = "pki/members"
+            [http]
+            listen = "127.0.0.1:0"
+            tls = { certificate = "pki/NDXP/tls.pem", key = "pki/NDXP/tls.key" }
+            [accounts]
+            file = "accounts.toml"
+        "#;
+        std::fs::write(dir.path().join("gateway.toml"), config).unwrap();
+        let (runtime, shutdown) = (Runtime::new().unwrap(), Shutdown::new());
+        let config: Config = load(&dir.path().join("gateway.toml")).unwrap();
+        let gateway = Some(runtime.block_on(start(&config, &shutdown)).unwrap());
+        Self { dir, runtime, shutdown, gateway }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// `httt member`, its secrets in files.
+    fn member(&self, arguments: &[&str]) -> Output {
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+        let otp = OtpSecret::from_base32(OTP_SECRET).unwrap().code_at(now_ms);
+        std::fs::write(self.path("otp"), otp).unwrap();
+        let server = format!("https://{}", self.gateway.as_ref().unwrap().http);
+        let (ca, password, otp) = (self.path("pki/ca.pem"), self.path("password"), self.path("otp"));
+        let common = ["member", "--server", &server, "--ca", text(&ca), "--account", "lan"];
+        let secrets = ["--password-file", text(&password), "--otp-file", text(&otp)];
+        httt(&[&common[..], &secrets[..], arguments].concat())
+    }
+
+    fn show(&self, member: &str) -> MemberDetail {
+        let output = self.member(&["--json", "show", member]);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.shutdown.trigger();
+        if let Some(gateway) = self.gateway.take() {
+            self.runtime.block_on(gateway.close(&self.shutdown));
+        }
+    }
+}
+
+#[test]
+fn an_operator_lists_members_and_suspends_one() {
+    let world = World::new();
+    let list = world.member(&["list"]);
+    let listed = String::from_utf8(list.stdout).unwrap();
+    assert!(list.status.success() && listed.contains("H24") && listed.contains("gateway"), "{listed}");
+    // Refused for what it says, in Vietnamese first, and the one-time code stays good.
+    let refused = world.member(&["resume", "H24", "--reason", "thử"]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        !refused.status.success() && said.contains("không bị đình chỉ") && said.contains("not suspended"),
+        "{said}"
+    );
+    let suspended = world.member(&["suspend", "H24", "--reason", "vi phạm quy chế"]);
+    assert!(suspended.status.success(), "{suspended:?}");
+    assert!(String::from_utf8(suspended.stdout).unwrap().contains("vi phạm quy chế"));
+    assert_eq!(world.show("H24").suspended.as_deref(), Some("vi phạm quy chế"));
+}
+
+#[test]
+fn a_certificate_is_registered_from_its_file() {
+    let world = World::new();
+    let certificate = world.path("pki/H24/tls.pem");
+    let added = world.member(&["add-certificate", "H24", text(&certificate), "--reason", "cấp mới"]);
+    assert!(added.status.success(), "{added:?}");
+    assert!(world.show("H24").certificates[0].not_after_ms.is_some());
+}
+
+#[test]
+fn secrets_are_never_arguments_and_a_password_never_travels_in_clear() {
+    let world = World::new();
+    let ca = world.path("pki/ca.pem");
+    let plain = httt(&["member", "--server", "http://127.0.0.1:1", "--ca", text(&ca), "--account", "lan", "list"]);
+    assert!(!plain.status.success() && String::from_utf8(plain.stderr).unwrap().contains("https://"));
+    let help = httt(&["member", "--help"]);
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(!help.contains("--password ") && !help.contains("--otp "), "{help}");
+}
+
+#[test]
+fn the_gateways_key_is_changed_beside_the_running_gateway() {
+    let world = World::new();
+    let before = world.show("NDXP");
+    let config = world.path("gateway.toml");
+    let rotated = httt(&["key", "rotate", "--config", text(&config)]);
+    assert!(rotated.status.success(), "{rotated:?}");
+    let began = std::time::Instant::now();
+    let old = world.path("pki/NDXP/signing.key.old");
+    let next = world.path("pki/NDXP/signing.key.next");
+    loop {
+        let now = world.show("NDXP");
+        let revoked = now.keys.iter().filter(|key| key.revoked).count();
+        if now.keys.len() == 2 && revoked == 1 && !old.exists() && !next.exists() {
+            assert!(now.keys.iter().any(|key| key.revoked && key.fingerprint == before.keys[0].fingerprint));
+            let shown = httt(&["key", "show", "--config", text(&config)]);
+            let good = now.keys.iter().find(|key| !key.revoked).unwrap();
+            assert!(String::from_utf8(shown.stdout).unwrap().contains(&good.fingerprint));
+            return;
+        }
+        assert!(began.elapsed() < HANG, "{now:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
