@@ -659,13 +659,13 @@ fn is_bulk(lane: Lane) -> bool {
 }
 
 /// The head a peer's message names, or `None` when it makes no sense.
-pub(crate) fn head_from_wire(head: &httt_wire::exchange::Head) -> Option<(FeedId, Head)> {
+pub fn head_from_wire(head: &httt_wire::exchange::Head) -> Option<(FeedId, Head)> {
     let feed = FeedId::from_wire(head.feed.as_ref()?).ok()?;
     let digest = Digest::from_slice(&head.digest)?;
     (head.sequence > 0).then_some((feed, Head { sequence: head.sequence, digest }))
 }
 
 /// What a peer wants again, or `None` when it makes no sense.
-pub(crate) fn want_from_wire(want: &httt_wire::exchange::Want) -> Option<(FeedId, u64, u64)> {
+pub fn want_from_wire(want: &httt_wire::exchange::Want) -> Option<(FeedId, u64, u64)> {
     Some((FeedId::from_wire(want.feed.as_ref()?).ok()?, want.after, want.until))
 }

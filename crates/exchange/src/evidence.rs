@@ -28,12 +28,17 @@ pub(crate) fn two_stories(refusal: &Refusal) -> Option<u64> {
 }
 
 /// Keeps evidence among a node's own events and stops forked feeds.
-pub(crate) struct Evidence<'a> {
-    pub(crate) store: &'a dyn Store,
-    pub(crate) stopped: &'a StoppedFeeds,
+pub struct Evidence<'a> {
+    store: &'a dyn Store,
+    stopped: &'a StoppedFeeds,
 }
 
-impl Evidence<'_> {
+impl<'a> Evidence<'a> {
+    /// Keeps evidence in `store` and stops feeds among `stopped`.
+    pub fn new(store: &'a dyn Store, stopped: &'a StoppedFeeds) -> Self {
+        Self { store, stopped }
+    }
+
     /// If the refusal proves two histories: the feed stops, and the other batch is kept beside the one held. Told
     /// again, it changes nothing.
     pub(crate) async fn keep(&self, feed: &FeedId, refusal: &Refusal, other: &Bytes) {
@@ -45,7 +50,7 @@ impl Evidence<'_> {
     }
 
     /// [`Evidence::keep`], the other batch being among `batches`.
-    pub(crate) async fn keep_from(&self, feed: &FeedId, refusal: &Refusal, batches: &[VerifiedBatch]) {
+    pub async fn keep_from(&self, feed: &FeedId, refusal: &Refusal, batches: &[VerifiedBatch]) {
         let other = two_stories(refusal).and_then(|at| batches.iter().find(|batch| batch.sequence() == at));
         if let Some(other) = other {
             self.keep(feed, refusal, other.bytes()).await;
@@ -53,7 +58,7 @@ impl Evidence<'_> {
     }
 
     /// Keeps an alarm, once for each thing that is wrong however often it is seen.
-    pub(crate) async fn keep_alarm(&self, peer: &str, alarm: Alarm) {
+    pub async fn keep_alarm(&self, peer: &str, alarm: Alarm) {
         let Alarm { feed, refusal, evidence } = alarm;
         tracing::error!(%feed, peer, %refusal, "what came cannot be right");
         if let Some(other) = &evidence {

@@ -29,8 +29,10 @@ mod witness;
 pub use futures_util::future::BoxFuture;
 
 pub use admit::{Admission, admit};
-pub use copier::{Action, Alarm, Copier, Input, Settings};
+pub use copier::{Action, Alarm, Copier, Input, Settings, head_from_wire, want_from_wire};
 pub use directory::{SharedDirectory, StoppedFeeds};
+pub use evidence::Evidence;
+pub use httt_wire::exchange::RefusalCode;
 pub use peer::{Media, MediaError, MediaStat, Peer, PeerError};
 pub use refusal::{busy, refusal_from_wire, refusal_to_wire};
 pub use runner::{Link, LinkState, PushesFor, RunnerOptions, SpanOf, run};

@@ -276,7 +276,7 @@ impl Service {
     }
 
     fn evidence(&self) -> Evidence<'_> {
-        Evidence { store: self.store.as_ref(), stopped: &self.stopped }
+        Evidence::new(self.store.as_ref(), &self.stopped)
     }
 
     /// Verifying a long push is work for a thread that may be busy.

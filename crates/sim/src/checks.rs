@@ -1,0 +1,155 @@
+//! What must hold while a world runs: tampering is noticed and nothing else is, urgent calls begin at once, and in the end
+//! all heads meet.
+
+use bytes::Bytes;
+use httt_exchange::{Alarm, Store as _};
+use httt_feed::{Digest, FeedId, Lane};
+use httt_wire::directory::TamperingSeen;
+
+use crate::mutation::Mutation;
+use crate::names;
+use crate::node::Role;
+use crate::world::World;
+
+/// What entries that arrive must lead to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// All is as its origin said: no alarm.
+    Nothing,
+    /// This entry is not: an alarm with it as evidence.
+    Alarm(Digest),
+    /// Cannot be told: the reader's directory is behind, or a thief holds the origin's key.
+    Anything,
+}
+
+impl Expected {
+    pub(crate) fn is_none(&self) -> bool {
+        *self == Self::Nothing
+    }
+}
+
+impl World {
+    /// Judges entries by the truth: the first one that is not what its origin said, or not the next, must be noticed.
+    pub(crate) fn expected_alarm(&self, at: usize, feed: &FeedId, entries: &[Bytes]) -> Expected {
+        let mut next = self.nodes[at].known_of(feed) + 1;
+        let said = self.ledger.said.get(feed).map(Vec::as_slice).unwrap_or_default();
+        for entry in entries {
+            let place = said.iter().position(|batch| batch.bytes() == entry).map(|place| place as u64 + 1);
+            match place {
+                Some(sequence) if sequence < next => {}
+                Some(sequence) if sequence == next => next += 1,
+                _ if self.ledger.is_disputed(feed) => return Expected::Anything,
+                _ if !self.directory_is_whole(at) => return Expected::Anything,
+                _ => return Expected::Alarm(Digest::of(entry)),
+            }
+        }
+        Expected::Nothing
+    }
+
+    fn directory_is_whole(&self, at: usize) -> bool {
+        let feed = names::directory_feed();
+        self.nodes[at].disk.head(&feed) == self.nodes[0].disk.head(&feed)
+    }
+
+    /// A copier raises an alarm.
+    pub(crate) fn on_alarm(&mut self, at: usize, alarm: &Alarm) {
+        self.tally.alarms += 1;
+        let digest = alarm.evidence.as_ref().map(|bytes| Digest::of(bytes));
+        let disputed = self.ledger.is_disputed(&alarm.feed);
+        match self.expecting.take() {
+            Some(Expected::Alarm(expected)) if digest == Some(expected) => {
+                self.nodes[at].owed.push(expected);
+                self.tally.noticed += 1;
+            }
+            Some(Expected::Anything) => {}
+            _ if disputed => {}
+            _ => {
+                let (code, feed, refusal) = (self.nodes[at].code.clone(), &alarm.feed, &alarm.refusal);
+                self.fail(format!("{code} accuses somebody of {feed}, and nobody did anything: {refusal}"));
+            }
+        }
+    }
+
+    /// After entries were told: what had to be noticed was.
+    pub(crate) fn check_alarm(&mut self, at: usize) {
+        if let Some(Expected::Alarm(digest)) = self.expecting.take() {
+            self.fail(format!("{} did not notice that entry {digest} was tampered with", self.nodes[at].code));
+        }
+    }
+
+    /// Urgent feeds are under way as soon as they are due, unless there was trouble with them just before.
+    pub(crate) fn check_urgent(&mut self, at: usize) {
+        let node = &self.nodes[at];
+        let Some(copier) = node.copier.as_ref().filter(|copier| copier.connected() && copier.refused().is_none()) else {
+            return;
+        };
+        let stopped: Vec<_> = copier.stopped().collect();
+        let idle = copier.behind().find(|(feed, _, _)| {
+            feed.lane == Lane::Emergency
+                && node.busy.get(feed).is_none_or(|count| *count == 0)
+                && node.excused.get(feed).is_none_or(|until| *until <= self.now)
+                && !stopped.contains(feed)
+        });
+        if let Some((feed, here, there)) = idle {
+            let what = format!("{} does nothing about {feed}, {here} here and {there} there", node.code);
+            self.fail(what);
+        }
+    }
+
+    /// A node lost its process: whatever somebody was told to be durable must still be there.
+    pub(crate) fn check_acknowledged(&mut self, at: usize) {
+        let node = &self.nodes[at];
+        if node.disk.len() < node.acknowledged {
+            let lost = node.acknowledged - node.disk.len();
+            self.fail(format!("a crash of {} lost {lost} acknowledged entries", self.nodes[at].code));
+        }
+    }
+
+    /// What keeps heads from meeting, if they do not.
+    pub(crate) fn apart(&self) -> Option<String> {
+        let gateway = &self.nodes[0].disk;
+        let directory = gateway.directory().get();
+        for (at, node) in self.nodes.iter().enumerate() {
+            if !node.up || node.restored {
+                return Some(format!("{} is not up yet", node.code));
+            }
+            for (feed, head) in node.disk.heads() {
+                let own = feed.origin == node.code && feed.lane != Lane::Local && node.role != Role::Gateway;
+                if own && !self.ledger.is_disputed(&feed) && gateway.head(&feed) != Some(head) {
+                    return Some(format!("{feed} sequence {} is not at the gateway", head.sequence));
+                }
+            }
+            if at == 0 {
+                continue;
+            }
+            for (feed, head) in gateway.heads() {
+                let reads = directory.may_read(&node.code, &feed).is_ok() && !self.ledger.is_disputed(&feed);
+                if reads && node.disk.head(&feed) != Some(head) {
+                    let here = node.disk.head(&feed).map_or(0, |head| head.sequence);
+                    return Some(format!("{} has {feed} up to {here}, the gateway to {}", node.code, head.sequence));
+                }
+            }
+        }
+        None
+    }
+
+    /// Everything that was noticed is on record, and nothing is wanted any more.
+    pub(crate) fn check_records(&mut self) {
+        let mut wrong = None;
+        for node in &self.nodes {
+            if let Some(owed) = node.owed.first() {
+                wrong = Some(format!("{} kept no record of the tampered entry {owed}", node.code));
+            }
+            let recorded = node.disk.local_events::<TamperingSeen>();
+            self.tally.recorded += recorded.len() as u64;
+        }
+        if let Some(wrong) = wrong {
+            self.fail(wrong);
+        }
+    }
+
+    /// Whether a mutation is on.
+    pub(crate) fn mutated(&self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
+    }
+}
