@@ -161,6 +161,9 @@ pub struct Settings {
     pub backoff_most_ms: i64,
     /// Pause of one feed after a refusal that time may heal.
     pub refusal_pause_ms: i64,
+    /// How often all heads are asked for, not only those that changed: a carrier may have withheld some, or shown false
+    /// ones, and says nothing of it later.
+    pub ask_all_every_ms: i64,
     /// Calls about bulk feeds under way at once; directory and emergency have their own.
     pub bulk_calls: usize,
     /// Calls about urgent feeds under way at once.
@@ -175,6 +178,7 @@ impl Default for Settings {
             backoff_first_ms: 200,
             backoff_most_ms: 5_000,
             refusal_pause_ms: 5_000,
+            ask_all_every_ms: 300_000,
             bulk_calls: 4,
             urgent_calls: 64,
             seed: 1,
@@ -263,6 +267,8 @@ pub struct Copier {
     heads_calls: u64,
     /// Whether the call for heads under way (or the last one) asks for all of them.
     asked_all: bool,
+    /// When all of them were told last.
+    all_told: i64,
     /// Whether the last call got through.
     connected: bool,
     /// Why the peer gives no heads, if it answers at all.
@@ -290,6 +296,7 @@ impl Copier {
             heads_call: None,
             heads_calls: 0,
             asked_all: true,
+            all_told: 0,
             connected: false,
             heads_refused: None,
             heads_since: None,
@@ -383,6 +390,9 @@ impl Copier {
         let same_log = self.heads_since.as_ref().is_some_and(|(known, at)| *known == log_id && *at <= position);
         if self.asked_all || !same_log {
             self.feeds.values_mut().for_each(|track| track.remote = None);
+        }
+        if self.asked_all {
+            self.all_told = now;
         }
         self.connected = true;
         self.heads_refused = None;
@@ -480,12 +490,13 @@ impl Copier {
     fn concerns(&self, feed: &FeedId) -> bool {
         let known = |member: &AgencyCode| self.directory.member(member).is_some();
         let own = |member: &AgencyCode| self.pushes_for.contains(member);
+        let granted = || self.pushes_for.iter().any(|member| self.directory.may_read(member, feed).is_ok());
         match (feed.lane, &feed.audience) {
             (Lane::Local, _) => false,
             // Until the gateway is known only its directory can be asked for.
             (Lane::Directory, _) => self.directory.gateway().is_none_or(|gateway| *gateway == feed.origin),
             (_, Audience::All) => self.directory.gateway().is_none() || known(&feed.origin),
-            (_, Audience::One(audience)) => own(audience) || own(&feed.origin),
+            (_, Audience::One(audience)) => own(audience) || own(&feed.origin) || granted(),
         }
     }
 
@@ -508,7 +519,9 @@ impl Copier {
         }
         if let Some((bytes, refusal)) = admission.refused {
             match refusal {
-                Refusal::UnknownKey { .. } | Refusal::NotAMember(_) if !directory_is_current => {
+                Refusal::UnknownKey { .. } | Refusal::NotAMember(_) | Refusal::NoRight { .. }
+                    if !directory_is_current =>
+                {
                     track.awaits_directory = true;
                 }
                 refusal => {
@@ -580,6 +593,9 @@ impl Copier {
 
     /// Starts whatever may be started now.
     fn plan(&mut self, now: i64) {
+        if now >= self.all_told.saturating_add(self.settings.ask_all_every_ms) {
+            self.ask_all_at_once();
+        }
         if self.heads_call.is_none() && now >= self.next_attempt {
             let (log_id, after) = match &self.heads_since {
                 Some((log_id, after)) if self.connected && !self.probe => (log_id.clone(), *after),

@@ -353,7 +353,7 @@ impl World {
             (What::Ask { feed, after, .. }, Some(Reply::Read(answer))) => {
                 let expected = self.expected_alarm(at, &feed, &answer.entries);
                 let brings_nothing = answer.entries.len() as u64 <= self.nodes[at].known_of(&feed).saturating_sub(after);
-                if answer.refusal.is_some() || brings_nothing || !expected.is_none() {
+                if answer.refusal.is_some() || brings_nothing || !expected.is_none() || !self.directory_is_whole(at) {
                     excuse(self);
                 }
                 let refused = answer.refusal.as_ref().map(refused);

@@ -46,7 +46,8 @@ impl World {
         Expected::Nothing
     }
 
-    fn directory_is_whole(&self, at: usize) -> bool {
+    /// Whether a node holds all of the directory that there is.
+    pub(crate) fn directory_is_whole(&self, at: usize) -> bool {
         let feed = names::directory_feed();
         self.nodes[at].disk.head(&feed) == self.nodes[0].disk.head(&feed)
     }

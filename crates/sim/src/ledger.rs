@@ -78,7 +78,8 @@ impl World {
             return Err(format!("it follows sequence {}", held.len()));
         }
         held.push(batch.digest());
-        if self.ledger.is_stopped(at, &feed) {
+        // What an origin says goes on being said; nobody takes it any more.
+        if !own && self.ledger.is_stopped(at, &feed) {
             return Err("the feed is known to be forked and goes on".into());
         }
         let last = self.ledger.revoked.get(&batch.key()).map(|last| last.get(&feed).copied().unwrap_or(0));
@@ -106,11 +107,10 @@ impl World {
 
     fn look_at_audience(&self, at: usize, feed: &FeedId) -> Result<(), String> {
         let node = &self.nodes[at];
-        let directory = node.disk.directory().get();
-        let own = |code: &httt_feed::AgencyCode| {
-            *code == node.code
-                || directory.member(code).is_some_and(|member| member.carriers().any(|carrier| *carrier == node.code))
+        let carried = |code: &httt_feed::AgencyCode| {
+            self.province_numbers().any(|other| self.nodes[other].code == *code && self.adapter_of(other) == Some(at))
         };
+        let own = |code: &httt_feed::AgencyCode| *code == node.code || carried(code);
         let allowed = match &feed.audience {
             _ if node.role == Role::Gateway => true,
             Audience::All => true,

@@ -137,7 +137,12 @@ impl World {
         match step {
             Step::Revoke(at, key) => self.revoke(at, key),
             Step::Resume(at) => self.resume(at),
-            Step::ResumeAll => self.province_numbers().for_each(|at| self.resume(at)),
+            Step::ResumeAll => {
+                let directory = self.nodes[0].disk.directory().get();
+                let suspended = |at: &usize| directory.admits(&self.nodes[*at].code).is_err();
+                let suspended: Vec<usize> = self.province_numbers().filter(suspended).collect();
+                suspended.into_iter().for_each(|at| self.resume(at));
+            }
             Step::Steal(at, key) => self.steal(at, key),
         }
     }
