@@ -204,6 +204,9 @@ struct Track {
     /// Its origin's key is not known: tried again at once when the directory changes, and after the pause anyway,
     /// since the unknown key may be a carrier's doing.
     awaits_directory: bool,
+    /// An entry that the directory knows no key or right for, though it seemed current, and the call for heads that was
+    /// the last one then: the entry may be younger than what was shown of the directory.
+    suspect: Option<(u64, Bytes, Refusal)>,
     /// Forked: an operator must decide.
     stopped: bool,
     /// Calls that failed, one after the other.
@@ -222,6 +225,7 @@ impl Default for Track {
             busy: false,
             paused_until: 0,
             awaits_directory: false,
+            suspect: None,
             stopped: false,
             failures: 0,
             wanted: None,
@@ -356,6 +360,7 @@ impl Copier {
                 self.directory = directory;
                 for track in self.feeds.values_mut().filter(|track| track.awaits_directory) {
                     track.awaits_directory = false;
+                    track.suspect = None;
                     track.paused_until = now;
                 }
             }
@@ -366,6 +371,9 @@ impl Copier {
                 self.on_heads(now, log_id, position, heads);
                 self.more = more;
                 self.on_wants(wants);
+                if self.asked_all && !more {
+                    self.judge_suspects();
+                }
             }
             Input::HeadsRefused { refused, .. } => self.on_heads_refused(now, refused),
             Input::Entries { feed, entries, refused } => self.on_entries(now, feed, &entries, refused),
@@ -401,9 +409,11 @@ impl Copier {
             if !self.concerns(&feed) {
                 continue;
             }
+            let pushes = self.pushes(&feed);
             let track = self.feeds.entry(feed).or_default();
-            // An answer made before our last push may arrive after the push's own answer.
-            if head.sequence >= track.remote_sequence() {
+            // An answer made before our last push may arrive after the push's own answer. Of what others say the latest
+            // answer counts: a lie must not outlive it.
+            if !pushes || head.sequence >= track.remote_sequence() {
                 track.remote = Some(head);
             }
         }
@@ -512,6 +522,7 @@ impl Copier {
             track.paused_until = refusal_pause.map_or(pause, |pause| now + pause);
             return;
         }
+        let mut ask_all = false;
         let admission = admit(&self.directory, &feed, track.local, entries);
         let brings_nothing = admission.batches.iter().all(|batch| batch.sequence() <= track.local_sequence());
         if brings_nothing {
@@ -519,10 +530,12 @@ impl Copier {
         }
         if let Some((bytes, refusal)) = admission.refused {
             match refusal {
-                Refusal::UnknownKey { .. } | Refusal::NotAMember(_) | Refusal::NoRight { .. }
-                    if !directory_is_current =>
-                {
+                refusal @ (Refusal::UnknownKey { .. } | Refusal::NotAMember(_) | Refusal::NoRight { .. }) => {
                     track.awaits_directory = true;
+                    if directory_is_current {
+                        track.suspect = Some((self.heads_calls, bytes, refusal));
+                        ask_all = true;
+                    }
                 }
                 refusal => {
                     track.stopped |= two_stories(&refusal).is_some();
@@ -535,6 +548,31 @@ impl Copier {
             track.busy = true;
             self.actions.push(Action::Store { feed, batches: admission.batches });
         }
+        if ask_all {
+            self.ask_all_at_once();
+        }
+    }
+
+    /// All heads were told: where nothing of the directory is missing, what it knows no key for is somebody's doing.
+    fn judge_suspects(&mut self) {
+        let (current, call) = (self.directory_is_current(), self.heads_calls);
+        let mut unjudged = false;
+        for (feed, track) in &mut self.feeds {
+            match track.suspect.take() {
+                Some((since, bytes, refusal)) if since < call => {
+                    if current {
+                        let alarm = Alarm { feed: feed.clone(), refusal, evidence: Some(bytes) };
+                        self.actions.push(Action::Alarm(alarm));
+                    }
+                }
+                suspect => {
+                    unjudged |= suspect.is_some();
+                    track.suspect = suspect;
+                }
+            }
+        }
+        // That answer may have been made before the entry came.
+        self.probe |= unjudged;
     }
 
     /// Whether everything the peer shows of the directory is here.

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use httt_exchange::{Alarm, Store as _};
-use httt_feed::{Digest, FeedId, Lane};
+use httt_feed::{Digest, FeedId, Lane, Refusal};
 use httt_wire::directory::TamperingSeen;
 
 use crate::mutation::Mutation;
@@ -18,8 +18,10 @@ pub(crate) enum Expected {
     Nothing,
     /// This entry is not: an alarm with it as evidence.
     Alarm(Digest),
+    /// Nor is this one, but it might be younger than the directory: an alarm once that is known.
+    Suspicion(Digest),
     /// Cannot be told: the reader's directory is behind, or a thief holds the origin's key.
-    Anything,
+    Anything(Digest),
 }
 
 impl Expected {
@@ -38,12 +40,21 @@ impl World {
             match place {
                 Some(sequence) if sequence < next => {}
                 Some(sequence) if sequence == next => next += 1,
-                _ if self.ledger.is_disputed(feed) => return Expected::Anything,
-                _ if !self.directory_is_whole(at) => return Expected::Anything,
+                _ if self.ledger.is_disputed(feed) => return Expected::Anything(Digest::of(entry)),
+                _ if !self.directory_is_whole(at) => return Expected::Anything(Digest::of(entry)),
+                _ if self.is_unknown(feed, entry) => return Expected::Suspicion(Digest::of(entry)),
                 _ => return Expected::Alarm(Digest::of(entry)),
             }
         }
         Expected::Nothing
+    }
+
+    /// Whether the directory gives nobody the key or the right for such an entry.
+    fn is_unknown(&self, feed: &FeedId, entry: &Bytes) -> bool {
+        let directory = self.nodes[0].disk.directory().get();
+        let parsed = httt_feed::parse(entry.clone());
+        let verdict = parsed.and_then(|batch| if batch.feed() == feed { directory.verify(batch).map(|_| ()) } else { Ok(()) });
+        matches!(verdict, Err(Refusal::UnknownKey { .. } | Refusal::NotAMember(_) | Refusal::NoRight { .. }))
     }
 
     /// Whether a node holds all of the directory that there is.
@@ -62,7 +73,11 @@ impl World {
                 self.nodes[at].owed.push(expected);
                 self.tally.noticed += 1;
             }
-            Some(Expected::Anything) => {}
+            Some(Expected::Anything(_)) => {}
+            None if digest.is_some_and(|digest| self.nodes[at].suspected.remove(&digest).is_some()) => {
+                self.nodes[at].owed.extend(digest);
+                self.tally.noticed += 1;
+            }
             _ if disputed => {}
             _ => {
                 let (code, feed, refusal) = (self.nodes[at].code.clone(), &alarm.feed, &alarm.refusal);
@@ -73,8 +88,17 @@ impl World {
 
     /// After entries were told: what had to be noticed was.
     pub(crate) fn check_alarm(&mut self, at: usize) {
-        if let Some(Expected::Alarm(digest)) = self.expecting.take() {
-            self.fail(format!("{} did not notice that entry {digest} was tampered with", self.nodes[at].code));
+        match self.expecting.take() {
+            Some(Expected::Alarm(digest)) => {
+                self.fail(format!("{} did not notice that entry {digest} was tampered with", self.nodes[at].code));
+            }
+            Some(Expected::Suspicion(digest)) => {
+                self.nodes[at].suspected.insert(digest, true);
+            }
+            Some(Expected::Anything(digest)) => {
+                self.nodes[at].suspected.entry(digest).or_insert(false);
+            }
+            _ => {}
         }
     }
 
@@ -140,6 +164,9 @@ impl World {
         for node in &self.nodes {
             if let Some(owed) = node.owed.first() {
                 wrong = Some(format!("{} kept no record of the tampered entry {owed}", node.code));
+            }
+            if let Some((suspected, _)) = node.suspected.iter().find(|(_, must)| **must) {
+                wrong = Some(format!("{} never found out about the forged entry {suspected}", node.code));
             }
             let recorded = node.disk.local_events::<TamperingSeen>();
             self.tally.recorded += recorded.len() as u64;

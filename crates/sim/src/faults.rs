@@ -148,6 +148,7 @@ impl World {
         self.stop(at, false);
         let length = self.chance.below(self.nodes[at].disk.len() + 1);
         self.truncate(at, length);
+        self.settle_after_restore(at);
         let pause = self.chance.between(100, RESTORE_MS);
         self.schedule(pause, Event::Start(at));
     }

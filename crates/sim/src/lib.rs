@@ -43,8 +43,10 @@ pub const EMERGENCY_MS: i64 = 3 * (4 * QUIET_DELAY_MS + 2 * QUIET_SYNC_MS) + 400
 /// Longest way of a message, and longest sync, while nothing goes wrong, ms.
 const QUIET_DELAY_MS: i64 = 40;
 const QUIET_SYNC_MS: i64 = 20;
-/// After heads met: pauses of feeds that were refused end.
-const PAUSES_END_MS: i64 = 15_000;
+/// After heads met: calls that hang are given up, and pauses end.
+const PAUSES_END_MS: i64 = 45_000;
+/// After a carrier lied about heads: everybody has asked for all of them.
+const LIES_END_MS: i64 = 310_000;
 /// How often it is looked whether heads met, ms.
 const LOOK_EVERY_MS: i64 = 1_000;
 
@@ -195,7 +197,7 @@ impl World {
     /// Everybody says something more, bulk first: whatever a feed hides comes out, and emergencies are not behind bulk.
     fn last_words(&mut self) {
         let now = self.now;
-        self.run_until(now + PAUSES_END_MS);
+        self.run_until(now + if self.tally.lies > 0 { LIES_END_MS } else { PAUSES_END_MS });
         self.slow_bulk = true;
         let members = self.member_numbers();
         for urgent in [false, true] {

@@ -89,6 +89,8 @@ pub(crate) struct Node {
     pub(crate) lies_to: Vec<usize>,
     /// Evidence that is to be on disk sooner or later.
     pub(crate) owed: Vec<Digest>,
+    /// Entries of which the copier must find out whether its directory is too old for them; whether it must accuse.
+    pub(crate) suspected: BTreeMap<Digest, bool>,
     /// Bulk calls under way, for a mutation.
     pub(crate) bulk_until: i64,
 }
@@ -126,6 +128,7 @@ impl Node {
             lies_until: 0,
             lies_to: Vec::new(),
             owed: Vec::new(),
+            suspected: BTreeMap::new(),
             bulk_until: 0,
         }
     }
@@ -139,6 +142,7 @@ impl Node {
         self.excused.clear();
         self.known.clear();
         self.owed.clear();
+        self.suspected.clear();
         self.tasks.clear();
         self.parked.clear();
         self.bulk_until = 0;

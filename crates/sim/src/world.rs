@@ -189,6 +189,7 @@ impl World {
 
     pub(crate) fn tell_directory(&mut self, at: usize) {
         let directory = self.nodes[at].disk.directory().get();
+        self.nodes[at].suspected.values_mut().for_each(|must| *must = false);
         self.take_up_key(at, &directory);
         let pushes_for = self.nodes[at].pushes_for(&directory);
         if let Some(copier) = &mut self.nodes[at].copier {
