@@ -8,6 +8,7 @@ mod log;
 mod models;
 mod pki;
 mod proof;
+mod sim;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,8 @@ enum Command {
     /// Measure on this machine.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Run the exchange's protocol under a seeded simulator: virtual time, and everything that goes wrong.
+    Sim(sim::SimArgs),
     /// Compare and rebuild a node's read models.
     #[command(subcommand)]
     Models(models::ModelsCommand),
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Log(command) => log::run(command),
         Command::Audit(command) => audit::run(command),
         Command::Bench(command) => bench::run(command),
+        Command::Sim(args) => sim::run(args),
         Command::Models(command) => models::run(command),
         Command::HashPassword => hash_password().map(|()| ExitCode::SUCCESS),
         Command::Run(service) => {

@@ -208,7 +208,7 @@ impl Disk {
         inner.vet(&tx.copies, self.mutation)?;
         let mut placed = Vec::new();
         for batch in tx.copies {
-            placed.push(inner.place(batch, self.mutation));
+            placed.push(inner.place(batch, tx.derive.is_some(), self.mutation));
         }
         let mut events = tx.events;
         if let Some(derive) = tx.derive {
@@ -246,13 +246,22 @@ impl Disk {
         self.truncate(durable);
     }
 
-    /// An older backup takes the disk's place, or a tail is lost: only the first entries stay.
+    /// An older backup takes the disk's place: only the first entries stay.
     pub(crate) fn truncate(&self, length: usize) {
+        self.keep(|at, _| at < length);
+    }
+
+    /// What a serving node carries for others is lost from a position on; what it said itself stays.
+    pub(crate) fn lose_carried(&self, length: usize) {
+        self.keep(|at, batch| at < length || batch.feed().origin == self.origin);
+    }
+
+    fn keep(&self, keeps: impl Fn(usize, &VerifiedBatch) -> bool) {
         let mut inner = self.inner();
-        if length >= inner.entries.len() {
-            return;
-        }
-        let kept: Vec<Held> = inner.entries.drain(..).take(length).collect();
+        let all: Vec<Held> = inner.entries.drain(..).collect();
+        let kept = all.into_iter().enumerate().filter(|(at, held)| keeps(*at, &held.batch)).map(|(_, held)| held);
+        let kept: Vec<Held> = kept.collect();
+        let length = kept.len();
         inner.feeds.clear();
         inner.latest.clear();
         inner.events.clear();
@@ -320,7 +329,7 @@ impl Inner {
         Ok(())
     }
 
-    fn place(&mut self, batch: VerifiedBatch, mutation: Option<Mutation>) -> Placed {
+    fn place(&mut self, batch: VerifiedBatch, receipted: bool, mutation: Option<Mutation>) -> Placed {
         let (feed, head) = (batch.feed().clone(), batch.head());
         let known = self.held(&feed, head.sequence).map(|(position, held)| (position, held.at_ms));
         if let Some((position, at_ms)) = known {
@@ -330,7 +339,7 @@ impl Inner {
             return Placed { feed, head, position, duplicate: true, at_ms };
         }
         let (position, at_ms) = (self.entries.len() as u64, self.now_ms);
-        let forgets = mutation == Some(Mutation::ReceiptsForNothing) && head.digest.0[0] % 8 == 0;
+        let forgets = receipted && mutation == Some(Mutation::ReceiptsForNothing) && head.digest.0[0] % 8 == 0;
         if !forgets {
             self.push(batch);
         }

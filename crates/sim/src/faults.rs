@@ -25,7 +25,7 @@ impl World {
             Kind::Cut => self.cut(),
             Kind::RestoreMember => self.restore_member(member),
             Kind::RestoreAdapter => self.restore_adapter(),
-            Kind::RestoreGateway => self.restore_gateway(),
+            Kind::LoseTail => self.lose_tail(),
             Kind::Lie => self.lie(),
             Kind::Switch => self.switch(),
             Kind::Retention => self.let_go(member),
@@ -53,7 +53,7 @@ impl World {
         self.look_at_new(at);
     }
 
-    fn crash(&mut self, at: usize) {
+    pub(crate) fn crash(&mut self, at: usize) {
         if !self.nodes[at].up {
             return;
         }
@@ -119,7 +119,12 @@ impl World {
     pub(crate) fn can_take_back(&self, at: usize) -> bool {
         let peer = &self.nodes[self.nodes[at].peer];
         let others = || self.nodes.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, node)| node);
+        let refilled = |feed: &FeedId| {
+            let lost = self.ledger.lost.get(feed).copied().unwrap_or(0);
+            self.nodes[0].disk.head(feed).map_or(0, |head| head.sequence) >= lost
+        };
         peer.up
+            && self.feeds_of(at).iter().all(refilled)
             && self.feeds_of(at).iter().all(|feed| {
                 let at_peer = peer.disk.head(feed).map_or(0, |head| head.sequence);
                 others().all(|other| other.disk.head(feed).map_or(0, |head| head.sequence) <= at_peer)
@@ -153,7 +158,24 @@ impl World {
         self.schedule(pause, Event::Start(at));
     }
 
-    fn restore_gateway(&mut self) {}
+    /// The gateway's store loses the end of what it carries for others: all of it is on its origins' disks.
+    fn lose_tail(&mut self) {
+        if self.somebody_is_restored() || !self.nodes[0].up {
+            return;
+        }
+        self.tally.tails_lost += 1;
+        self.stop(0, true);
+        let length = self.chance.below(self.nodes[0].disk.len() + 1);
+        self.note(|world| format!("the gateway loses what it carries from entry {length} of {}", world.nodes[0].disk.len()));
+        for (feed, head) in self.nodes[0].disk.heads() {
+            let lost = self.ledger.lost.entry(feed).or_default();
+            *lost = head.sequence.max(*lost);
+        }
+        self.nodes[0].disk.lose_carried(length);
+        self.forget(0);
+        let pause = self.chance.between(100, 8_000);
+        self.schedule(pause, Event::Start(0));
+    }
 
     /// A province goes another way from now on: its process is stopped, configured anew and started.
     fn switch(&mut self) {

@@ -24,6 +24,8 @@ pub(crate) struct Ledger {
     /// What each node holds, as it was when it came.
     held: BTreeMap<(usize, FeedId), Vec<Digest>>,
     receipts: BTreeSet<(FeedId, u64)>,
+    /// How far the gateway held what it lost since.
+    pub(crate) lost: BTreeMap<FeedId, u64>,
     /// Who was ever granted what: (reader, audience).
     pub(crate) granted: BTreeSet<(usize, Audience)>,
 }
@@ -156,7 +158,9 @@ impl World {
         if held.is_none_or(|held| held.digest().0.as_slice() != receipt.digest) {
             return Err(format!("it is a receipt for {feed} sequence {}, which is not held", receipt.sequence));
         }
-        if !self.ledger.receipts.insert((feed.clone(), receipt.sequence)) {
+        // Where a thief took the place of what the gateway had lost, both have their receipts: they are evidence.
+        let first = self.ledger.receipts.insert((feed.clone(), receipt.sequence));
+        if !first && !self.ledger.is_disputed(&feed) {
             return Err(format!("it is a second receipt for {feed} sequence {}", receipt.sequence));
         }
         Ok(())

@@ -71,6 +71,8 @@ pub struct Tally {
     pub cuts: u64,
     /// Disks that were replaced by an old backup.
     pub restores: u64,
+    /// Times the gateway's store lost the end of what it carries.
+    pub tails_lost: u64,
     /// Answers and pushes falsified.
     pub lies: u64,
     /// Tampered entries that had to be noticed and were.
@@ -103,35 +105,44 @@ impl Tally {
     /// Adds another schedule's.
     pub fn add(&mut self, other: &Self) {
         let Self { met_after_ms, emergency_ms, .. } = *self;
-        for (mine, theirs) in self.counts().into_iter().zip(other.clone().counts()) {
+        for ((_, mine), (_, theirs)) in self.counts().into_iter().zip(other.clone().counts()) {
             *mine += *theirs;
         }
         self.met_after_ms = met_after_ms.max(other.met_after_ms);
         self.emergency_ms = emergency_ms.max(other.emergency_ms);
     }
 
-    fn counts(&mut self) -> [&mut u64; 20] {
+    /// Every count under its name, for people and programs.
+    pub fn lines(&self) -> Vec<(&'static str, u64)> {
+        let mut copy = self.clone();
+        let longest =
+            [("heads met after ms", self.met_after_ms as u64), ("emergency everywhere after ms", self.emergency_ms as u64)];
+        copy.counts().into_iter().map(|(name, count)| (name, *count)).chain(longest).collect()
+    }
+
+    fn counts(&mut self) -> [(&'static str, &mut u64); 21] {
         [
-            &mut self.steps,
-            &mut self.calls,
-            &mut self.written,
-            &mut self.entries,
-            &mut self.lost,
-            &mut self.doubled,
-            &mut self.crashes,
-            &mut self.cuts,
-            &mut self.restores,
-            &mut self.lies,
-            &mut self.noticed,
-            &mut self.alarms,
-            &mut self.recorded,
-            &mut self.switches,
-            &mut self.revocations,
-            &mut self.suspensions,
-            &mut self.thefts,
-            &mut self.forks,
-            &mut self.let_go,
-            &mut self.wanted,
+            ("steps", &mut self.steps),
+            ("calls", &mut self.calls),
+            ("events written", &mut self.written),
+            ("entries stored", &mut self.entries),
+            ("messages lost", &mut self.lost),
+            ("messages doubled", &mut self.doubled),
+            ("crashes", &mut self.crashes),
+            ("cuts", &mut self.cuts),
+            ("disks restored", &mut self.restores),
+            ("tails lost", &mut self.tails_lost),
+            ("lies", &mut self.lies),
+            ("tampered entries noticed", &mut self.noticed),
+            ("alarms", &mut self.alarms),
+            ("records of tampering", &mut self.recorded),
+            ("ways switched", &mut self.switches),
+            ("keys revoked", &mut self.revocations),
+            ("suspensions", &mut self.suspensions),
+            ("thefts", &mut self.thefts),
+            ("forks recorded", &mut self.forks),
+            ("feeds let go", &mut self.let_go),
+            ("entries brought again", &mut self.wanted),
         ]
     }
 }

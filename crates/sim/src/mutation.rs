@@ -34,8 +34,8 @@ pub enum Mutation {
     ReceiptsForDuplicates,
     /// Nobody brings again what the gateway let go.
     IgnoreWants,
-    /// A push whose answer was lost counts as taken, for good.
-    BelieveLostPushes,
+    /// Heads are asked for once, and then only those that changed.
+    NeverAskAll,
     /// What does not verify is not kept as evidence.
     ForgetEvidence,
     /// Revisions of the directory do not wait for pushes under way.
@@ -56,7 +56,7 @@ impl Mutation {
         Self::ReceiptsForNothing,
         Self::ReceiptsForDuplicates,
         Self::IgnoreWants,
-        Self::BelieveLostPushes,
+        Self::NeverAskAll,
         Self::ForgetEvidence,
         Self::SkipGate,
     ];
@@ -75,7 +75,7 @@ impl Mutation {
             Self::ReceiptsForNothing => "receipts-for-nothing",
             Self::ReceiptsForDuplicates => "receipts-for-duplicates",
             Self::IgnoreWants => "ignore-wants",
-            Self::BelieveLostPushes => "believe-lost-pushes",
+            Self::NeverAskAll => "never-ask-all",
             Self::ForgetEvidence => "forget-evidence",
             Self::SkipGate => "skip-gate",
         }

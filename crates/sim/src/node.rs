@@ -134,7 +134,7 @@ impl Node {
     }
 
     /// Starts anew over what the disk holds. Feeds that forked are told again from the log.
-    pub(crate) fn start(&mut self, seed: u64, forgets_stopped: bool) {
+    pub(crate) fn start(&mut self, seed: u64, settings: Settings, forgets_stopped: bool) {
         self.life += 1;
         self.up = true;
         (self.told, self.syncing, self.tick_pause) = (0, false, 0);
@@ -161,7 +161,7 @@ impl Node {
         }
         if self.role != Role::Gateway {
             let directory = directory.get();
-            let settings = Settings { seed, ..Settings::default() };
+            let settings = Settings { seed, ..settings };
             self.copier = Some(Copier::new(self.pushes_for(&directory), directory, settings));
         }
     }

@@ -111,7 +111,7 @@ impl World {
             }
             Kind::Grant => self.grant(at),
             // While the key is good; the feed is lost to an operator's decision, so seldom.
-            Kind::Thief if self.chance.one_in(4) => self.steal(at, key),
+            Kind::Thief if self.chance.one_in(2) => self.steal(at, key),
             _ => {}
         }
     }
@@ -250,6 +250,11 @@ impl World {
         self.ledger.stolen.entry(feed.clone()).or_default().insert(batch.digest());
         let what = format!("a thief pushes {feed} sequence {}", batch.sequence());
         self.note(|_| what);
+        // Whether a fork is remembered shows after a restart.
+        if self.chance.one_in(3) {
+            let pause = self.chance.between(100, 5_000);
+            self.schedule(pause, Event::Crash(0));
+        }
         let entries = vec![batch.bytes().clone()];
         let request = wire::PushRequest { feed: Some(feed.to_wire()), entries, ..Default::default() };
         self.begin(0, Box::pin(async move {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use futures_util::future::BoxFuture;
-use httt_exchange::Input;
+use httt_exchange::{Input, Settings};
 use httt_feed::{Audience, FeedId, Lane};
 use httt_log::{NewEvent, Transaction};
 use httt_wire::exchange as wire;
@@ -32,6 +32,7 @@ pub(crate) enum Event {
     Answer(Call, Option<Reply>),
     Unpark(usize, u64),
     Start(usize),
+    Crash(usize),
     Write,
     Fault,
     Operator(crate::operator::Step),
@@ -153,13 +154,22 @@ impl World {
         if self.nodes[at].restored {
             self.settle_after_restore(at);
         }
-        self.nodes[at].start(seed, forgets);
+        let mut settings = Settings::default();
+        if self.mutation == Some(Mutation::NeverAskAll) {
+            settings.ask_all_every_ms = i64::MAX;
+        }
+        self.nodes[at].start(seed, settings, forgets);
         if self.mutation == Some(Mutation::WriteBeforeLevel) {
             self.nodes[at].restored = false;
         }
         self.note(|world| format!("{} starts with {} entries", world.nodes[at].code, world.nodes[at].disk.len()));
         self.tell_heads(at);
         self.tick_soon(at);
+        // Applications have something to say as soon as they may.
+        if self.faults && self.member_numbers().contains(&at) {
+            let feed = self.any_feed_of(at);
+            self.write(at, &feed);
+        }
     }
 
     pub(crate) fn tick_soon(&mut self, at: usize) {
@@ -321,6 +331,11 @@ impl World {
                 Event::Answer(call, reply) => self.answered(call, reply),
                 Event::Unpark(at, id) => self.unpark(at, id),
                 Event::Start(at) => self.start(at),
+                Event::Crash(at) => {
+                    if self.faults {
+                        self.crash(at);
+                    }
+                }
                 Event::Write => {
                     if self.faults {
                         self.write_somewhere();
