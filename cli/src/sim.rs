@@ -59,12 +59,8 @@ pub(crate) fn run(args: SimArgs) -> Result<ExitCode> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     // Lines of several schedules at once would be of no use.
     let jobs = if args.trace { 1 } else { args.jobs.unwrap_or(cores).clamp(1, 1_024) };
-    let shared = Arc::new(Shared {
-        next: AtomicU64::new(args.seed),
-        end,
-        stop: AtomicBool::new(false),
-        done: Mutex::default(),
-    });
+    let shared =
+        Arc::new(Shared { next: AtomicU64::new(args.seed), end, stop: AtomicBool::new(false), done: Mutex::default() });
     stop_on_interrupt(&shared)?;
     let bar = if std::io::stderr().is_terminal() && !args.trace {
         ProgressBar::new(args.seeds)
@@ -82,7 +78,11 @@ pub(crate) fn run(args: SimArgs) -> Result<ExitCode> {
     bar.finish_and_clear();
     let done = shared.done.lock().unwrap_or_else(PoisonError::into_inner);
     let seconds = began.elapsed().as_secs_f64();
-    if args.json { print_json(&args, &done, seconds) } else { print(&args, &done, seconds) }
+    if args.json {
+        print_json(&args, &done, seconds)
+    } else {
+        print(&args, &done, seconds)
+    }
     let interrupted = shared.stop.load(Ordering::Relaxed);
     if interrupted {
         eprintln!("httt: đã dừng theo yêu cầu (interrupted): {} of {} schedules", done.schedules, args.seeds);

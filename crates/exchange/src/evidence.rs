@@ -1,16 +1,22 @@
 //! What is kept of something that honest parties do not do, so that an auditor can see it later.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use bytes::Bytes;
-use httt_feed::{Audience, Digest, FeedId, Lane, Refusal, VerifiedBatch, parse};
+use httt_feed::{AgencyCode, Audience, Digest, FeedId, Lane, Refusal, VerifiedBatch, parse};
 use httt_log::NewEvent;
 use httt_wire::Name as _;
 use httt_wire::directory::{ForkSeen, TamperingSeen};
 use uuid::Uuid;
 
-use crate::{Alarm, StoppedFeeds, Store};
+use crate::{Alarm, Receipts, StoppedFeeds, Store};
 
 /// Largest part of a forked batch kept in one event.
 const EVIDENCE_PART_BYTES: usize = 32 * 1024;
+/// Records of pushes that cannot be right, for each caller since this node started: more of them tell nothing new, and
+/// must not fill the log.
+const MAX_KEPT_OF_CALLER: u32 = 1_000;
 
 /// A UUID made from what it stands for, so that the same fact gets the same id wherever and whenever it is told.
 pub(crate) fn derived_id(parts: &[&[u8]]) -> Uuid {
@@ -24,6 +30,29 @@ pub(crate) fn two_stories(refusal: &Refusal) -> Option<u64> {
     match refusal {
         Refusal::Fork { sequence, .. } | Refusal::BrokenChain { sequence, .. } => Some(*sequence),
         _ => None,
+    }
+}
+
+/// Pushes that cannot be right and were recorded, by caller.
+#[derive(Debug, Default)]
+pub(crate) struct BadPushes(Mutex<BTreeMap<AgencyCode, u32>>);
+
+impl BadPushes {
+    /// Whether a push refused so is to be recorded: somebody altered it, or signs with a key that is nobody's. A carrier
+    /// may know fewer keys than there are; the gateway gives them.
+    pub(crate) fn record(&self, caller: &AgencyCode, refusal: &Refusal, receipts: Receipts) -> bool {
+        let certain = match refusal {
+            Refusal::BadSignature { .. } | Refusal::Malformed(_) | Refusal::RevokedKey { .. } => true,
+            Refusal::UnknownKey { .. } => receipts == Receipts::Issue,
+            _ => false,
+        };
+        if !certain {
+            return false;
+        }
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = kept.entry(caller.clone()).or_default();
+        *count = count.saturating_add(1);
+        *count <= MAX_KEPT_OF_CALLER
     }
 }
 

@@ -10,11 +10,11 @@ use httt_wire::exchange as wire;
 use tokio::sync::{RwLock, watch};
 
 use crate::admit::Admission;
-use crate::evidence::Evidence;
+use crate::evidence::{BadPushes, Evidence};
 use crate::refusal::{away, not_found, refusal_to_wire, unavailable};
 use crate::wants::Wants;
 use crate::{
-    MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_HEADS, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media, MediaError, Receipts,
+    Alarm, MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_HEADS, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media, MediaError, Receipts,
     SharedDirectory, StoppedFeeds, Store, StoreError, Witnessing, admit,
 };
 
@@ -33,6 +33,7 @@ pub struct Service {
     closing: watch::Receiver<bool>,
     witness: Option<Arc<Witnessing>>,
     wants: Wants,
+    bad_pushes: BadPushes,
     /// Held for reading from looking at the directory until the store has taken what was judged by it; for writing
     /// while keys and rights change. So what a revocation says was accepted before is all that was.
     gate: RwLock<()>,
@@ -48,8 +49,8 @@ impl Service {
         stopped: StoppedFeeds,
         closing: watch::Receiver<bool>,
     ) -> Self {
-        let (wants, gate) = (Wants::default(), RwLock::new(()));
-        Self { store, directory, media, receipts, stopped, closing, witness: None, wants, gate }
+        let (wants, bad_pushes, gate) = (Wants::default(), BadPushes::default(), RwLock::new(()));
+        Self { store, directory, media, receipts, stopped, closing, witness: None, wants, bad_pushes, gate }
     }
 
     /// Shares the witness with the rest of the node.
@@ -192,7 +193,12 @@ impl Service {
         let admission = self.admit(directory, &feed, head, request.entries).await;
         if let Some((bytes, refusal)) = &admission.refused {
             tracing::warn!(%caller, %refusal, "push refused");
-            self.evidence().keep(&feed, refusal, bytes).await;
+            if self.bad_pushes.record(caller, refusal, self.receipts) {
+                let alarm = Alarm { feed: feed.clone(), refusal: refusal.clone(), evidence: Some(bytes.clone()) };
+                self.evidence().keep_alarm(caller.as_str(), alarm).await;
+            } else {
+                self.evidence().keep(&feed, refusal, bytes).await;
+            }
         }
         let refusal = admission.refused.as_ref().map(|(_, refusal)| refusal_to_wire(refusal));
         if admission.batches.is_empty() {

@@ -137,9 +137,8 @@ fn a_feed_to_a_member_that_the_directory_does_not_have_yet_accuses_nobody() {
 fn a_granted_feed_is_copied() {
     let others: FeedId = "TW→H55/content".parse().expect("feed");
     let heads = vec![(others.clone(), said("TW", &others).head())];
-    let asks = |actions: &[Action]| {
-        actions.iter().any(|action| matches!(action, Action::Ask { feed, .. } if *feed == others))
-    };
+    let asks =
+        |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Ask { feed, .. } if *feed == others));
     let (_, actions) = connected(directory(&members()), heads.clone());
     assert!(!asks(&actions));
     let granted = pb::ReadGranted { reader: "H24".into(), audience: "H55".into(), ..Default::default() };

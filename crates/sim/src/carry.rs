@@ -238,8 +238,16 @@ impl World {
             What::Push { feed, entries } | What::Again { feed, entries, .. } => {
                 let again = matches!(call.what, What::Again { .. });
                 let entries = self.altered_push(&call, feed, entries.clone());
-                let feed = Some(feed.to_wire());
-                let request = wire::PushRequest { feed, entries, again, ..Default::default() };
+                let request = wire::PushRequest {
+                    feed: Some(feed.to_wire()),
+                    entries: entries.clone(),
+                    again,
+                    ..Default::default()
+                };
+                let mut call = call;
+                if let What::Push { entries: sent, .. } = &mut call.what {
+                    *sent = entries;
+                }
                 let task = async move {
                     let answer = service.push(&caller, request).await;
                     Outcome::Answer(call, Reply::Push(answer))
@@ -298,6 +306,7 @@ impl World {
             return;
         }
         if let Reply::Push(answer) = &reply {
+            self.check_push_recorded(&call, answer);
             self.on_acknowledged(&call, answer);
         }
         let reply = self.altered_reply(&call, reply);
@@ -349,7 +358,8 @@ impl World {
             (What::Heads { call, .. }, _) => Input::HeadsFailed(call),
             (What::Ask { feed, after, .. }, Some(Reply::Read(answer))) => {
                 let expected = self.expected_alarm(at, &feed, &answer.entries);
-                let brings_nothing = answer.entries.len() as u64 <= self.nodes[at].known_of(&feed).saturating_sub(after);
+                let brings_nothing =
+                    answer.entries.len() as u64 <= self.nodes[at].known_of(&feed).saturating_sub(after);
                 if answer.refusal.is_some() || brings_nothing || !expected.is_none() || !self.directory_is_whole(at) {
                     excuse(self);
                 }

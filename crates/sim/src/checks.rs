@@ -2,10 +2,12 @@
 //! all heads meet.
 
 use bytes::Bytes;
-use httt_exchange::{Alarm, Store as _};
+use httt_exchange::{Alarm, RefusalCode, Store as _, refusal_from_wire};
 use httt_feed::{Digest, FeedId, Lane, Refusal};
 use httt_wire::directory::TamperingSeen;
+use httt_wire::exchange as wire;
 
+use crate::carry::{Call, What};
 use crate::mutation::Mutation;
 use crate::names;
 use crate::node::Role;
@@ -53,7 +55,8 @@ impl World {
     fn is_unknown(&self, feed: &FeedId, entry: &Bytes) -> bool {
         let directory = self.nodes[0].disk.directory().get();
         let parsed = httt_feed::parse(entry.clone());
-        let verdict = parsed.and_then(|batch| if batch.feed() == feed { directory.verify(batch).map(|_| ()) } else { Ok(()) });
+        let verdict =
+            parsed.and_then(|batch| if batch.feed() == feed { directory.verify(batch).map(|_| ()) } else { Ok(()) });
         matches!(verdict, Err(Refusal::UnknownKey { .. } | Refusal::NotAMember(_) | Refusal::NoRight { .. }))
     }
 
@@ -105,7 +108,8 @@ impl World {
     /// Urgent feeds are under way as soon as they are due, unless there was trouble with them just before.
     pub(crate) fn check_urgent(&mut self, at: usize) {
         let node = &self.nodes[at];
-        let Some(copier) = node.copier.as_ref().filter(|copier| copier.connected() && copier.refused().is_none()) else {
+        let Some(copier) = node.copier.as_ref().filter(|copier| copier.connected() && copier.refused().is_none())
+        else {
             return;
         };
         let stopped: Vec<_> = copier.stopped().collect();
@@ -127,6 +131,22 @@ impl World {
         if node.disk.len() < node.acknowledged {
             let lost = node.acknowledged - node.disk.len();
             self.fail(format!("a crash of {} lost {lost} acknowledged entries", self.nodes[at].code));
+        }
+    }
+
+    /// The gateway refused what somebody altered on the way: that is on record before the answer leaves.
+    pub(crate) fn check_push_recorded(&mut self, call: &Call, answer: &wire::PushResponse) {
+        let (What::Push { feed, entries }, Some(refusal)) = (&call.what, &answer.refusal) else { return };
+        let code = refusal_from_wire(refusal);
+        let altered = matches!(code, RefusalCode::BadSignature | RefusalCode::Malformed | RefusalCode::UnknownKey);
+        if call.to != 0 || !altered {
+            return;
+        }
+        self.tally.noticed += 1;
+        let seen = self.nodes[0].disk.local_events::<TamperingSeen>();
+        let recorded = |entry: &Bytes| seen.iter().any(|seen| seen.sha256 == Digest::of(entry).0);
+        if !entries.iter().any(recorded) {
+            self.fail(format!("the gateway refused {feed} ({}) and kept no record", refusal.message));
         }
     }
 

@@ -197,7 +197,8 @@ impl Disk {
                 }
             }
         }
-        let new: Vec<_> = inner.entries[before.min(inner.entries.len())..].iter().map(|held| held.batch.clone()).collect();
+        let new: Vec<_> =
+            inner.entries[before.min(inner.entries.len())..].iter().map(|held| held.batch.clone()).collect();
         let length = inner.entries.len() as u64;
         drop(inner);
         new.iter().for_each(|batch| self.fold(batch));
@@ -216,7 +217,8 @@ impl Disk {
             if self.mutation == Some(Mutation::ReceiptsForDuplicates) {
                 let again = placed.iter().filter(|placed| placed.duplicate);
                 let fresh: Vec<_> = again.map(|placed| Placed { duplicate: false, ..placed.clone() }).collect();
-                let id = |event: NewEvent| NewEvent { id: Uuid::new_v8((inner.tickets as u128).to_be_bytes()), ..event };
+                let id =
+                    |event: NewEvent| NewEvent { id: Uuid::new_v8((inner.tickets as u128).to_be_bytes()), ..event };
                 events.extend(receipt_events(&fresh).into_iter().map(id));
             }
         }
@@ -290,7 +292,10 @@ impl Disk {
     pub(crate) fn local_events<M: httt_wire::Message + httt_wire::Name + Default>(&self) -> Vec<M> {
         let own = self.feed(&FeedId::local(&self.origin));
         let events = own.iter().flat_map(|batch| batch.batch().events.iter());
-        events.filter(|event| event.r#type == M::full_name()).filter_map(|event| M::decode(event.data.clone()).ok()).collect()
+        events
+            .filter(|event| event.r#type == M::full_name())
+            .filter_map(|event| M::decode(event.data.clone()).ok())
+            .collect()
     }
 }
 

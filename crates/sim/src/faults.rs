@@ -83,7 +83,11 @@ impl World {
 
     fn lie(&mut self) {
         let adapters = self.adapter_numbers();
-        let at = if adapters.is_empty() || self.chance.one_in(2) { 0 } else { adapters.start + self.chance.below(adapters.len()) };
+        let at = if adapters.is_empty() || self.chance.one_in(2) {
+            0
+        } else {
+            adapters.start + self.chance.below(adapters.len())
+        };
         let to = (0..self.nodes.len()).filter(|_| self.chance.one_in(2)).collect();
         self.nodes[at].lies_until = self.now + self.chance.between(1_000, 20_000);
         self.nodes[at].lies_to = to;
@@ -166,7 +170,9 @@ impl World {
         self.tally.tails_lost += 1;
         self.stop(0, true);
         let length = self.chance.below(self.nodes[0].disk.len() + 1);
-        self.note(|world| format!("the gateway loses what it carries from entry {length} of {}", world.nodes[0].disk.len()));
+        self.note(|world| {
+            format!("the gateway loses what it carries from entry {length} of {}", world.nodes[0].disk.len())
+        });
         for (feed, head) in self.nodes[0].disk.heads() {
             let lost = self.ledger.lost.entry(feed).or_default();
             *lost = head.sequence.max(*lost);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use httt_feed::{Audience, Digest, FeedId, KeyId, Lane, VerifiedBatch};
-use httt_wire::directory::{ForkSeen, KeyRevoked};
+use httt_wire::directory::{ForkSeen, KeyRevoked, TamperingSeen};
 use httt_wire::{Name, exchange as wire, feed as pb};
 
 use crate::names;
@@ -133,6 +133,13 @@ impl World {
                 }
                 self.ledger.stopped.insert((at, feed));
                 self.tally.forks += 1;
+            } else if let Some(seen) = decode::<TamperingSeen>(event).filter(|_| at == 0) {
+                let feed: FeedId = seen.feed.parse().map_err(|_| "tampering with no feed".to_owned())?;
+                let said = self.ledger.said.get(&feed).map(Vec::as_slice).unwrap_or_default();
+                let honest = said.iter().any(|batch| Digest::of(batch.bytes()).0.as_slice() == seen.sha256);
+                if honest && !self.ledger.is_disputed(&feed) {
+                    return Err(format!("it accuses {} of what is as {feed}'s origin said it", seen.peer));
+                }
             } else if let Some(receipt) = decode::<wire::Receipt>(event) {
                 self.look_at_receipt(at, &receipt)?;
             } else if let Some(revoked) = decode::<KeyRevoked>(event) {

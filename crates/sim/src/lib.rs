@@ -115,8 +115,10 @@ impl Tally {
     /// Every count under its name, for people and programs.
     pub fn lines(&self) -> Vec<(&'static str, u64)> {
         let mut copy = self.clone();
-        let longest =
-            [("heads met after ms", self.met_after_ms as u64), ("emergency everywhere after ms", self.emergency_ms as u64)];
+        let longest = [
+            ("heads met after ms", self.met_after_ms as u64),
+            ("emergency everywhere after ms", self.emergency_ms as u64),
+        ];
         copy.counts().into_iter().map(|(name, count)| (name, *count)).chain(longest).collect()
     }
 

@@ -113,7 +113,8 @@ impl Fold<'_> {
         let mut events = batch.batch().events.clone();
         match self.mutation {
             Some(Mutation::SkipVerification) if !is_gateway => {
-                let enrolled = events.clone().into_iter().filter(|event| event.r#type == pb::MemberEnrolled::full_name());
+                let enrolled =
+                    events.clone().into_iter().filter(|event| event.r#type == pb::MemberEnrolled::full_name());
                 let members = enrolled.filter_map(|event| pb::MemberEnrolled::decode(event.data).ok());
                 let key = names::forger_key().public().to_wire();
                 events.extend(members.map(|member| {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use httt_exchange::{BoxFuture as Boxed, Copier, Media, MediaError, MediaStat, Receipts, Service, Settings, StoppedFeeds};
+use httt_exchange::{
+    BoxFuture as Boxed, Copier, Media, MediaError, MediaStat, Receipts, Service, Settings, StoppedFeeds,
+};
 use httt_feed::{AgencyCode, Digest, FeedId, Refusal};
 use httt_wire::directory::ForkSeen;
 use tokio::sync::watch;
@@ -156,7 +158,8 @@ impl Node {
             let receipts = if self.role == Role::Gateway { Receipts::Issue } else { Receipts::None };
             let store = Arc::clone(&self.disk) as Arc<dyn httt_exchange::Store>;
             let closing = self.closing.subscribe();
-            let service = Service::new(store, directory.clone(), Arc::new(NoMedia), receipts, self.stopped.clone(), closing);
+            let service =
+                Service::new(store, directory.clone(), Arc::new(NoMedia), receipts, self.stopped.clone(), closing);
             self.service = Some(Arc::new(service));
         }
         if self.role != Role::Gateway {

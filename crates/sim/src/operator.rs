@@ -166,16 +166,22 @@ impl World {
             let disk = Arc::clone(&self.nodes[0].disk);
             let heads = disk.as_ref();
             let events = revision(&disk.directory().get(), &httt_exchange::Store::heads(heads, 0)).unwrap_or_default();
-            return self.begin(0, Box::pin(async move {
-                let _ = disk.say(events).await;
-                Outcome::Revised
-            }));
+            return self.begin(
+                0,
+                Box::pin(async move {
+                    let _ = disk.say(events).await;
+                    Outcome::Revised
+                }),
+            );
         }
-        self.begin(0, Box::pin(async move {
-            // A crash may forget it; the operator sees that, and this one does not insist.
-            let _ = service.revise(revision).await;
-            Outcome::Revised
-        }));
+        self.begin(
+            0,
+            Box::pin(async move {
+                // A crash may forget it; the operator sees that, and this one does not insist.
+                let _ = service.revise(revision).await;
+                Outcome::Revised
+            }),
+        );
     }
 
     /// A member seals with its new key as soon as its directory has it.
@@ -257,9 +263,12 @@ impl World {
         }
         let entries = vec![batch.bytes().clone()];
         let request = wire::PushRequest { feed: Some(feed.to_wire()), entries, ..Default::default() };
-        self.begin(0, Box::pin(async move {
-            service.push(&member, request).await;
-            Outcome::Revised
-        }));
+        self.begin(
+            0,
+            Box::pin(async move {
+                service.push(&member, request).await;
+                Outcome::Revised
+            }),
+        );
     }
 }

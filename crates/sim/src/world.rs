@@ -416,10 +416,13 @@ impl World {
         self.tally.written += 1;
         self.note(|_| format!("{} writes to {feed}", feed.origin));
         let disk = Arc::clone(&self.nodes[at].disk);
-        self.begin(at, Box::pin(async move {
-            // A crash forgets it; nobody was told that it is kept.
-            let _ = disk.commit(Transaction::append([event])).await;
-            Outcome::Wrote
-        }));
+        self.begin(
+            at,
+            Box::pin(async move {
+                // A crash forgets it; nobody was told that it is kept.
+                let _ = disk.commit(Transaction::append([event])).await;
+                Outcome::Wrote
+            }),
+        );
     }
 }
