@@ -4,24 +4,23 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use httt_exchange::{Action, Evidence, Input, RefusalCode, head_from_wire, refusal_from_wire, want_from_wire};
 use httt_feed::{Digest, FeedId, Lane};
 use httt_log::Transaction;
 use httt_wire::exchange as wire;
 
 use crate::mutation::Mutation;
-use crate::node::{Outcome, Parked};
+use crate::node::Outcome;
 use crate::world::{Event, World};
 
 /// How long a caller waits for an answer, ms.
 const CALL_TIMEOUT_MS: i64 = 5_000;
 /// How long a call for heads may wait for news, as in the real protocol, ms.
-const LONG_POLL_MS: i64 = 30_000;
+pub(crate) const LONG_POLL_MS: i64 = 30_000;
 /// A process that is not there refuses connections soon, ms.
-const REFUSED_MS: i64 = 50;
+pub(crate) const REFUSED_MS: i64 = 50;
 /// Entries in one push: as many as are verified without a thread of their own.
-const MAX_PUSH: usize = 12;
+pub(crate) const MAX_PUSH: usize = 12;
 /// Where ticks have become rarer than this and something happens, they begin anew.
 const RELAXED_TICK_MS: i64 = 1_000;
 /// How long some trouble with a feed may keep its next call back: the longest back-off or pause, and a tick.
@@ -66,7 +65,7 @@ impl Call {
         self.feed().is_some_and(|feed| !matches!(feed.lane, Lane::Directory | Lane::Emergency))
     }
 
-    fn timeout_ms(&self) -> i64 {
+    pub(crate) fn timeout_ms(&self) -> i64 {
         match self.what {
             What::Heads { wait: true, .. } => LONG_POLL_MS + CALL_TIMEOUT_MS,
             _ => CALL_TIMEOUT_MS,
@@ -90,6 +89,8 @@ impl World {
         if node.restored && level {
             node.restored = false;
             self.note(|world| format!("{} has taken back what it had said", world.nodes[at].code));
+            let feed = self.any_feed_of(at);
+            self.write(at, &feed);
         }
         if !actions.is_empty() && self.nodes[at].tick_pause > RELAXED_TICK_MS {
             self.tick_soon(at);
@@ -195,7 +196,7 @@ impl World {
     }
 
     /// How long a message is under way. Urgent calls have a connection of their own, so bulk does not delay them.
-    fn way(&mut self, call: &Call) -> i64 {
+    pub(crate) fn way(&mut self, call: &Call) -> i64 {
         let longest = if self.faults { self.plan.delay_ms } else { crate::QUIET_DELAY_MS };
         let mut delay = self.chance.between(1, longest);
         if call.is_bulk() && self.slow_bulk {
@@ -210,120 +211,6 @@ impl World {
             }
         }
         delay
-    }
-
-    /// A question arrives.
-    pub(crate) fn arrive(&mut self, call: Call) {
-        if self.is_cut(call.from) || !self.nodes[call.to].up {
-            let wait = if self.is_cut(call.from) { call.timeout_ms() } else { REFUSED_MS };
-            return self.schedule(wait, Event::Answer(call, None));
-        }
-        let to = call.to;
-        self.serving.insert(call.id, call.clone());
-        let Some(service) = self.nodes[to].service.clone() else { return };
-        let caller = self.nodes[call.from].code.clone();
-        match &call.what {
-            What::Heads { .. } => self.answer_heads(call, self.now + LONG_POLL_MS),
-            What::Ask { feed, after, max_bytes } => {
-                let (feed, after, max_bytes) = (Some(feed.to_wire()), *after, *max_bytes as u32);
-                let request = wire::ReadRequest { feed, after, max_bytes, ..Default::default() };
-                let answer = service.read(&caller, &request).now_or_never();
-                let Some(mut answer) = answer else { return self.fail("a read from memory waits") };
-                // A server may give less than was asked for.
-                let most = 1 + self.chance.below(MAX_PUSH);
-                answer.entries.truncate(most);
-                self.poll_parked(to);
-                self.reply(call, Reply::Read(answer));
-            }
-            What::Push { feed, entries } | What::Again { feed, entries, .. } => {
-                let again = matches!(call.what, What::Again { .. });
-                let entries = self.altered_push(&call, feed, entries.clone());
-                let request = wire::PushRequest {
-                    feed: Some(feed.to_wire()),
-                    entries: entries.clone(),
-                    again,
-                    ..Default::default()
-                };
-                let mut call = call;
-                if let What::Push { entries: sent, .. } = &mut call.what {
-                    *sent = entries;
-                }
-                let task = async move {
-                    let answer = service.push(&caller, request).await;
-                    Outcome::Answer(call, Reply::Push(answer))
-                };
-                self.begin(to, Box::pin(task));
-            }
-        }
-    }
-
-    /// Answers a call for heads, or lets it wait until then.
-    fn answer_heads(&mut self, call: Call, until: i64) {
-        let What::Heads { log_id, after, wait, .. } = &call.what else { return };
-        let Some(service) = self.nodes[call.to].service.clone() else { return };
-        let caller = self.nodes[call.from].code.clone();
-        let request = wire::HeadsRequest { log_id: log_id.clone(), after: *after, wait_ms: 0 };
-        let Some(answer) = service.heads(&caller, request).now_or_never() else {
-            return self.fail("heads that are not to wait do wait");
-        };
-        let news = !answer.heads.is_empty() || !answer.wants.is_empty() || answer.refusal.is_some();
-        if *wait && !news && self.now < until {
-            let (to, id) = (call.to, call.id);
-            self.schedule(until - self.now, Event::Unpark(to, id));
-            return self.nodes[to].parked.push(Parked { call, until });
-        }
-        self.reply(call, Reply::Heads(answer));
-    }
-
-    /// Something changed at a serving node: whoever waits for news may have some.
-    pub(crate) fn poll_parked(&mut self, at: usize) {
-        for Parked { call, until } in std::mem::take(&mut self.nodes[at].parked) {
-            let What::Heads { log_id, after, .. } = &call.what else { continue };
-            let Some(service) = &self.nodes[at].service else { continue };
-            let request = wire::HeadsRequest { log_id: log_id.clone(), after: *after, wait_ms: 0 };
-            let answer = service.heads(&self.nodes[call.from].code, request).now_or_never();
-            let news = |answer: &wire::HeadsResponse| {
-                !answer.heads.is_empty() || !answer.wants.is_empty() || answer.refusal.is_some()
-            };
-            match answer.filter(news) {
-                Some(answer) => self.reply(call, Reply::Heads(answer)),
-                None => self.nodes[at].parked.push(Parked { call, until }),
-            }
-        }
-    }
-
-    /// A long poll has waited long enough.
-    pub(crate) fn unpark(&mut self, at: usize, id: u64) {
-        if let Some(place) = self.nodes[at].parked.iter().position(|parked| parked.call.id == id) {
-            let Parked { call, until } = self.nodes[at].parked.remove(place);
-            self.answer_heads(call, until);
-        }
-    }
-
-    /// An answer leaves, whatever a lying carrier makes of it.
-    pub(crate) fn reply(&mut self, call: Call, reply: Reply) {
-        if self.serving.remove(&call.id).is_none() {
-            return;
-        }
-        if let Reply::Push(answer) = &reply {
-            self.check_push_recorded(&call, answer);
-            self.on_acknowledged(&call, answer);
-        }
-        let reply = self.altered_reply(&call, reply);
-        let loss = self.rate(self.plan.answer_loss);
-        if self.is_cut(call.from) || self.happens(loss) {
-            self.tally.lost += 1;
-            let wait = call.timeout_ms();
-            return self.schedule(wait, Event::Answer(call, None));
-        }
-        let delay = self.way(&call);
-        let doubling = self.rate(self.plan.doubling);
-        if matches!(call.what, What::Heads { .. }) && self.happens(doubling) {
-            self.tally.doubled += 1;
-            let later = delay + self.chance.between(0, 2_000);
-            self.schedule(later, Event::Answer(call.clone(), Some(reply.clone())));
-        }
-        self.schedule(delay, Event::Answer(call, Some(reply)));
     }
 
     /// An answer arrives, or it is clear that none will.
@@ -403,26 +290,16 @@ impl World {
         }
     }
 
-    /// Serving ended: whoever waits for an answer hears so soon, or not before it gives up.
-    pub(crate) fn break_connections(&mut self, to: usize) {
-        let calls: Vec<Call> = self.serving.values().filter(|call| call.to == to).cloned().collect();
-        for call in calls {
-            self.serving.remove(&call.id);
-            let wait = if self.chance.one_in(3) { call.timeout_ms() } else { REFUSED_MS };
-            self.schedule(wait, Event::Answer(call, None));
-        }
-    }
-
     /// Whether a caller's link is cut.
     pub(crate) fn is_cut(&self, from: usize) -> bool {
         self.now < self.nodes[from].cut_until
     }
 
-    fn rate(&self, rate: usize) -> usize {
+    pub(crate) fn rate(&self, rate: usize) -> usize {
         if self.faults { rate } else { 0 }
     }
 
-    fn happens(&mut self, one_in: usize) -> bool {
+    pub(crate) fn happens(&mut self, one_in: usize) -> bool {
         one_in > 0 && self.chance.one_in(one_in)
     }
 }

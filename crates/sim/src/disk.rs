@@ -6,15 +6,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use httt_exchange::{Receipts, SharedDirectory, Store, StoreError, receipt_events, receipt_id};
+use httt_exchange::{SharedDirectory, StoreError, receipt_events};
 use httt_feed::{
-    AgencyCode, Audience, Digest, Directory, FeedId, Fingerprint, Head, Lane, Link, Refusal, Sealer, SigningKey,
-    VerifiedBatch, follow,
+    AgencyCode, Directory, FeedId, Fingerprint, Head, Lane, Link, Refusal, Sealer, SigningKey, VerifiedBatch, follow,
 };
 use httt_log::{FeedHead, NewEvent, Placed, Transaction};
-use httt_wire::{Message as _, exchange as wire, feed as pb};
+use httt_wire::feed as pb;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -32,13 +29,13 @@ pub(crate) struct Held {
 }
 
 /// What waits for the next sync.
-enum Work {
+pub(crate) enum Work {
     Commit(Transaction),
     Again(Vec<VerifiedBatch>),
 }
 
 /// What became of it: where the copies are.
-type Done = Result<Vec<Placed>, StoreError>;
+pub(crate) type Done = Result<Vec<Placed>, StoreError>;
 
 struct Inner {
     sealer: Sealer,
@@ -61,11 +58,11 @@ struct Inner {
 
 /// See the module.
 pub(crate) struct Disk {
-    origin: AgencyCode,
+    pub(super) origin: AgencyCode,
     trusted: Fingerprint,
     mutation: Option<Mutation>,
     directory: Mutex<SharedDirectory>,
-    length: watch::Sender<u64>,
+    pub(super) length: watch::Sender<u64>,
     inner: Mutex<Inner>,
 }
 
@@ -158,7 +155,7 @@ impl Disk {
         Synced { disk: Arc::clone(self), ticket: self.enqueue(Work::Commit(transaction)) }
     }
 
-    fn enqueue(&self, work: Work) -> u64 {
+    pub(crate) fn enqueue(&self, work: Work) -> u64 {
         let mut inner = self.inner();
         inner.tickets += 1;
         let ticket = inner.tickets;
@@ -288,6 +285,30 @@ impl Disk {
         self.inner().away.get(feed).copied().unwrap_or(0)
     }
 
+    /// Feeds whose head stands at a position or later.
+    pub(crate) fn heads_since(&self, position: u64) -> Vec<FeedHead> {
+        let inner = self.inner();
+        let changed = inner.latest.range(position..);
+        let head = |(position, feed): (&u64, &FeedId)| {
+            Some(FeedHead { feed: feed.clone(), head: inner.head(feed)?, position: *position })
+        };
+        changed.filter_map(head).collect()
+    }
+
+    /// The head of one feed.
+    pub(crate) fn head_of(&self, feed: &FeedId) -> Option<Head> {
+        self.inner().head(feed)
+    }
+
+    /// What became of a transaction, once it is synced.
+    pub(crate) fn poll_done(&self, ticket: u64) -> Poll<Done> {
+        match self.inner().done.remove(&ticket) {
+            Some(done) => Poll::Ready(done),
+            // The simulator polls everything that waits after every sync; nobody needs to be woken.
+            None => Poll::Pending,
+        }
+    }
+
     /// Own events of one kind in the lane `local`, decoded.
     pub(crate) fn local_events<M: httt_wire::Message + httt_wire::Name + Default>(&self) -> Vec<M> {
         let own = self.feed(&FeedId::local(&self.origin));
@@ -406,121 +427,6 @@ impl Inner {
             self.away.remove(feed);
         }
         Ok(Vec::new())
-    }
-}
-
-impl Store for Disk {
-    fn origin(&self) -> &AgencyCode {
-        &self.origin
-    }
-
-    fn id(&self) -> Vec<u8> {
-        self.origin.as_str().as_bytes().to_vec()
-    }
-
-    fn watch(&self) -> watch::Receiver<u64> {
-        self.length.subscribe()
-    }
-
-    fn heads(&self, after: u64) -> Vec<FeedHead> {
-        let inner = self.inner();
-        let changed = inner.latest.range(after..);
-        changed
-            .filter_map(|(position, feed)| {
-                Some(FeedHead { feed: feed.clone(), head: inner.head(feed)?, position: *position })
-            })
-            .collect()
-    }
-
-    fn head(&self, feed: &FeedId) -> Option<Head> {
-        self.inner().head(feed)
-    }
-
-    fn digest<'a>(&'a self, feed: &'a FeedId, sequence: u64) -> BoxFuture<'a, Result<Option<Digest>, StoreError>> {
-        let digest = self.batch(feed, sequence).map(|batch| batch.digest());
-        Box::pin(async move { Ok(digest) })
-    }
-
-    fn read<'a>(
-        &'a self,
-        feed: &'a FeedId,
-        after: u64,
-        max_bytes: usize,
-    ) -> BoxFuture<'a, Result<Vec<Bytes>, StoreError>> {
-        let away = self.away(feed);
-        let head = Store::head(self, feed).map_or(0, |head| head.sequence);
-        if after < away && after < head {
-            let feed = feed.clone();
-            return Box::pin(async move { Err(StoreError::Away { feed, after, until: away }) });
-        }
-        let mut bytes = 0;
-        let entries = self.some(feed, after, u64::MAX, usize::MAX).into_iter().map(|batch| batch.bytes().clone());
-        let fitting = entries.enumerate().take_while(|(at, entry)| {
-            bytes += entry.len();
-            *at == 0 || bytes <= max_bytes
-        });
-        let entries: Vec<Bytes> = fitting.map(|(_, entry)| entry).collect();
-        Box::pin(async move { Ok(entries) })
-    }
-
-    fn take(
-        &self,
-        batches: Vec<VerifiedBatch>,
-        receipts: Receipts,
-    ) -> BoxFuture<'_, Result<Vec<wire::Receipt>, StoreError>> {
-        let mut transaction = Transaction::copy(batches);
-        if receipts == Receipts::Issue {
-            transaction = transaction.deriving(receipt_events);
-        }
-        let ticket = self.enqueue(Work::Commit(transaction));
-        Box::pin(async move {
-            let placed = Waiting { disk: self, ticket }.await?;
-            Ok(match receipts {
-                Receipts::Issue => placed.iter().filter_map(|placed| self.receipt_of(placed)).collect(),
-                Receipts::None => Vec::new(),
-            })
-        })
-    }
-
-    fn take_again(&self, batches: Vec<VerifiedBatch>) -> BoxFuture<'_, Result<(), StoreError>> {
-        let ticket = self.enqueue(Work::Again(batches));
-        Box::pin(async move { Waiting { disk: self, ticket }.await.map(|_| ()) })
-    }
-
-    fn say(&self, events: Vec<NewEvent>) -> BoxFuture<'_, Result<(), StoreError>> {
-        let ticket = self.enqueue(Work::Commit(Transaction::append(events)));
-        Box::pin(async move { Waiting { disk: self, ticket }.await.map(|_| ()) })
-    }
-}
-
-impl Disk {
-    fn receipt_of(&self, placed: &Placed) -> Option<wire::Receipt> {
-        let id = receipt_id(&placed.feed, placed.head);
-        let feed = FeedId::new(self.origin.clone(), Audience::One(placed.feed.origin.clone()), Lane::Report);
-        let batches = self.feed(&feed);
-        let events = batches.iter().rev().flat_map(|batch| batch.batch().events.iter());
-        let event = events.into_iter().find(|event| event.id == id.as_bytes())?;
-        wire::Receipt::decode(event.data.clone()).ok()
-    }
-
-    fn poll_done(&self, ticket: u64) -> Poll<Done> {
-        match self.inner().done.remove(&ticket) {
-            Some(done) => Poll::Ready(done),
-            // The simulator polls everything that waits after every sync; nobody needs to be woken.
-            None => Poll::Pending,
-        }
-    }
-}
-
-struct Waiting<'a> {
-    disk: &'a Disk,
-    ticket: u64,
-}
-
-impl Future for Waiting<'_> {
-    type Output = Done;
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Done> {
-        self.disk.poll_done(self.ticket)
     }
 }
 

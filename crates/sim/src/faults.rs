@@ -4,7 +4,7 @@ use httt_exchange::Store as _;
 use httt_feed::{FeedId, Lane};
 
 use crate::node::Role;
-use crate::operator::Step;
+use crate::operator::{SEES_TO_IT_MS, Step};
 use crate::plan::Kind;
 use crate::world::{Event, World};
 
@@ -229,6 +229,7 @@ impl World {
     pub(crate) fn heal(&mut self) {
         self.note(|_| "faults end".into());
         self.faults = false;
+        self.operator_ends = self.now + SEES_TO_IT_MS;
         for at in 0..self.nodes.len() {
             self.nodes[at].cut_until = 0;
             self.nodes[at].lies_until = 0;

@@ -22,6 +22,8 @@ mod names;
 mod node;
 mod operator;
 mod plan;
+mod serve;
+mod store;
 mod world;
 
 use httt_exchange::Store as _;

@@ -31,6 +31,9 @@ type Revision = Box<dyn FnOnce(&Directory, &[FeedHead]) -> Result<Vec<NewEvent>,
 
 /// How long a member is suspended at most, ms.
 const SUSPENDED_MS: i64 = 15_000;
+/// How often, and how long, an operator sees to it that nobody stays suspended once faults end, ms.
+const AGAIN_MS: i64 = 3_000;
+pub(crate) const SEES_TO_IT_MS: i64 = 60_000;
 
 impl World {
     /// Writes the directory's beginning, before anything runs.
@@ -138,6 +141,10 @@ impl World {
             Step::Revoke(at, key) => self.revoke(at, key),
             Step::Resume(at) => self.resume(at),
             Step::ResumeAll => {
+                // Again, in case the gateway is down, or a suspension was under way.
+                if self.operator_ends > self.now {
+                    self.schedule(AGAIN_MS, Event::Operator(Step::ResumeAll));
+                }
                 let directory = self.nodes[0].disk.directory().get();
                 let suspended = |at: &usize| directory.admits(&self.nodes[*at].code).is_err();
                 let suspended: Vec<usize> = self.province_numbers().filter(suspended).collect();

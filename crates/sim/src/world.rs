@@ -53,6 +53,8 @@ pub(crate) struct World {
     pub(crate) serving: BTreeMap<u64, Call>,
     /// Whether anything goes wrong just now.
     pub(crate) faults: bool,
+    /// Until then the operator looks after those who are suspended.
+    pub(crate) operator_ends: i64,
     /// Bulk calls take long, as over a thin link.
     pub(crate) slow_bulk: bool,
     /// What the entries that are being told must lead to.
@@ -88,6 +90,7 @@ impl World {
             ledger: Ledger::default(),
             serving: BTreeMap::new(),
             faults: true,
+            operator_ends: 0,
             slow_bulk: false,
             expecting: None,
             tally: Tally::default(),
@@ -151,7 +154,8 @@ impl World {
         let seed = self.chance.draw();
         let forgets = self.mutation == Some(Mutation::ForgetStopped);
         self.set_clocks(at);
-        if self.nodes[at].restored {
+        let restored = self.nodes[at].restored;
+        if restored {
             self.settle_after_restore(at);
         }
         let mut settings = Settings::default();
@@ -166,7 +170,7 @@ impl World {
         self.tell_heads(at);
         self.tick_soon(at);
         // Applications have something to say as soon as they may.
-        if self.faults && self.member_numbers().contains(&at) {
+        if (self.faults || restored) && self.member_numbers().contains(&at) {
             let feed = self.any_feed_of(at);
             self.write(at, &feed);
         }
@@ -388,7 +392,7 @@ impl World {
         }
     }
 
-    fn any_feed_of(&mut self, at: usize) -> FeedId {
+    pub(crate) fn any_feed_of(&mut self, at: usize) -> FeedId {
         let mut feeds = self.feeds_of(at);
         let place = self.chance.below(feeds.len());
         feeds.swap_remove(place)
