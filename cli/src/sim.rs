@@ -1,6 +1,6 @@
 //! `httt sim`: as many seeded schedules of the whole exchange as asked, on all cores.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -96,7 +96,8 @@ fn work(shared: &Shared, args: &SimArgs, bar: &ProgressBar) {
         if seed >= shared.end {
             return;
         }
-        let trace = args.trace.then(|| Box::new(|line: &str| println!("{line}")) as Trace);
+        // Whoever reads the trace may have seen enough, as `head` does.
+        let trace = args.trace.then(|| Box::new(|line: &str| drop(writeln!(std::io::stdout(), "{line}"))) as Trace);
         let result = simulate(seed, args.mutation, trace);
         let mut done = shared.done.lock().unwrap_or_else(PoisonError::into_inner);
         done.schedules += 1;
