@@ -14,6 +14,7 @@ mod models;
 mod operator;
 mod pki;
 mod proof;
+mod sim;
 
 use std::process::ExitCode;
 
@@ -56,6 +57,8 @@ enum Command {
     /// What a load comes to, in virtual time.
     #[command(subcommand)]
     Load(load::LoadCommand),
+    /// Run the exchange's protocol under a seeded simulator: virtual time, and everything that goes wrong.
+    Sim(sim::SimArgs),
     /// Compare and rebuild a node's read models.
     #[command(subcommand)]
     Models(models::ModelsCommand),
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Command::Key(command) => key::run(command).map(|()| ExitCode::SUCCESS),
         Command::Bench(command) => bench::run(command),
         Command::Load(command) => load::run(command),
+        Command::Sim(args) => sim::run(args),
         Command::Models(command) => models::run(command),
         Command::HashPassword => hash_password().map(|()| ExitCode::SUCCESS),
         Command::Run(service) => {

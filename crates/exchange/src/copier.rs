@@ -163,6 +163,9 @@ pub struct Settings {
     pub backoff_most_ms: i64,
     /// Pause of one feed after a refusal that time may heal.
     pub refusal_pause_ms: i64,
+    /// How often all heads are asked for, not only those that changed: a carrier may have withheld some, or shown false
+    /// ones, and says nothing of it later.
+    pub ask_all_every_ms: i64,
     /// Calls about bulk feeds under way at once; directory and emergency have their own.
     pub bulk_calls: usize,
     /// Calls about urgent feeds under way at once.
@@ -177,6 +180,7 @@ impl Default for Settings {
             backoff_first_ms: 200,
             backoff_most_ms: 5_000,
             refusal_pause_ms: 5_000,
+            ask_all_every_ms: 300_000,
             bulk_calls: 4,
             urgent_calls: 64,
             seed: 1,
@@ -202,6 +206,9 @@ struct Track {
     /// Its origin's key is not known: tried again at once when the directory changes, and after the pause anyway,
     /// since the unknown key may be a carrier's doing.
     awaits_directory: bool,
+    /// An entry that the directory knows no key or right for, though it seemed current, and the call for heads that was
+    /// the last one then: the entry may be younger than what was shown of the directory.
+    suspect: Option<(u64, Bytes, Refusal)>,
     /// Forked: an operator must decide.
     stopped: bool,
     /// Calls that failed, one after the other.
@@ -223,6 +230,7 @@ impl Default for Track {
             busy: false,
             paused_until: 0,
             awaits_directory: false,
+            suspect: None,
             stopped: false,
             failures: 0,
             wanted: None,
@@ -270,6 +278,8 @@ pub struct Copier {
     heads_calls: u64,
     /// Whether the call for heads under way (or the last one) asks for all of them.
     asked_all: bool,
+    /// When all of them were told last.
+    all_told: i64,
     /// Whether the last call got through.
     connected: bool,
     /// Why the peer gives no heads, if it answers at all.
@@ -298,6 +308,7 @@ impl Copier {
             heads_call: None,
             heads_calls: 0,
             asked_all: true,
+            all_told: 0,
             connected: false,
             heads_refused: None,
             heads_since: None,
@@ -391,6 +402,7 @@ impl Copier {
                 self.directory = directory;
                 for track in self.feeds.values_mut().filter(|track| track.awaits_directory) {
                     track.awaits_directory = false;
+                    track.suspect = None;
                     track.paused_until = now;
                 }
             }
@@ -401,6 +413,9 @@ impl Copier {
                 self.on_heads(now, log_id, position, heads);
                 self.more = more;
                 self.on_wants(wants);
+                if self.asked_all && !more {
+                    self.judge_suspects();
+                }
             }
             Input::HeadsRefused { refused, .. } => self.on_heads_refused(now, refused),
             Input::Entries { feed, entries, refused } => self.on_entries(now, feed, &entries, refused),
@@ -426,6 +441,9 @@ impl Copier {
         if self.asked_all || !same_log {
             self.feeds.values_mut().for_each(|track| track.remote = None);
         }
+        if self.asked_all {
+            self.all_told = now;
+        }
         self.connected = true;
         self.heads_refused = None;
         self.heads_since = Some((log_id, position));
@@ -433,9 +451,11 @@ impl Copier {
             if !self.concerns(&feed) {
                 continue;
             }
+            let pushes = self.pushes(&feed);
             let track = self.feeds.entry(feed).or_default();
-            // An answer made before our last push may arrive after the push's own answer.
-            if head.sequence >= track.remote_sequence() {
+            // An answer made before our last push may arrive after the push's own answer. Of what others say the latest
+            // answer counts: a lie must not outlive it.
+            if !pushes || head.sequence >= track.remote_sequence() {
                 track.remote = Some(head);
             }
         }
@@ -522,12 +542,13 @@ impl Copier {
     fn concerns(&self, feed: &FeedId) -> bool {
         let known = |member: &AgencyCode| self.directory.member(member).is_some();
         let own = |member: &AgencyCode| self.pushes_for.contains(member);
+        let granted = || self.pushes_for.iter().any(|member| self.directory.may_read(member, feed).is_ok());
         match (feed.lane, &feed.audience) {
             (Lane::Local, _) => false,
             // Until the gateway is known only its directory can be asked for.
             (Lane::Directory, _) => self.directory.gateway().is_none_or(|gateway| *gateway == feed.origin),
             (_, Audience::All) => self.directory.gateway().is_none() || known(&feed.origin),
-            (_, Audience::One(audience)) => own(audience) || own(&feed.origin),
+            (_, Audience::One(audience)) => own(audience) || own(&feed.origin) || granted(),
         }
     }
 
@@ -543,6 +564,7 @@ impl Copier {
             track.paused_until = refusal_pause.map_or(pause, |pause| now + pause);
             return;
         }
+        let mut ask_all = false;
         let admission = admit(&self.directory, &feed, track.local, entries);
         let brings_nothing = admission.batches.iter().all(|batch| batch.sequence() <= track.local_sequence());
         if brings_nothing {
@@ -550,8 +572,12 @@ impl Copier {
         }
         if let Some((bytes, refusal)) = admission.refused {
             match refusal {
-                Refusal::UnknownKey { .. } | Refusal::NotAMember(_) if !directory_is_current => {
+                refusal @ (Refusal::UnknownKey { .. } | Refusal::NotAMember(_) | Refusal::NoRight { .. }) => {
                     track.awaits_directory = true;
+                    if directory_is_current {
+                        track.suspect = Some((self.heads_calls, bytes, refusal));
+                        ask_all = true;
+                    }
                 }
                 refusal => {
                     track.stopped |= two_stories(&refusal).is_some();
@@ -564,6 +590,31 @@ impl Copier {
             track.busy = true;
             self.actions.push(Action::Store { feed, batches: admission.batches });
         }
+        if ask_all {
+            self.ask_all_at_once();
+        }
+    }
+
+    /// All heads were told: where nothing of the directory is missing, what it knows no key for is somebody's doing.
+    fn judge_suspects(&mut self) {
+        let (current, call) = (self.directory_is_current(), self.heads_calls);
+        let mut unjudged = false;
+        for (feed, track) in &mut self.feeds {
+            match track.suspect.take() {
+                Some((since, bytes, refusal)) if since < call => {
+                    if current {
+                        let alarm = Alarm { feed: feed.clone(), refusal, evidence: Some(bytes) };
+                        self.actions.push(Action::Alarm(alarm));
+                    }
+                }
+                suspect => {
+                    unjudged |= suspect.is_some();
+                    track.suspect = suspect;
+                }
+            }
+        }
+        // That answer may have been made before the entry came.
+        self.probe |= unjudged;
     }
 
     /// Whether everything the peer shows of the directory is here.
@@ -622,6 +673,9 @@ impl Copier {
 
     /// Starts whatever may be started now.
     fn plan(&mut self, now: i64) {
+        if now >= self.all_told.saturating_add(self.settings.ask_all_every_ms) {
+            self.ask_all_at_once();
+        }
         if self.heads_call.is_none() && now >= self.next_attempt {
             let (log_id, after) = match &self.heads_since {
                 Some((log_id, after)) if self.connected && !self.probe => (log_id.clone(), *after),
@@ -722,13 +776,13 @@ fn is_bulk(lane: Lane) -> bool {
 }
 
 /// The head a peer's message names, or `None` when it makes no sense.
-pub(crate) fn head_from_wire(head: &httt_wire::exchange::Head) -> Option<(FeedId, Head)> {
+pub fn head_from_wire(head: &httt_wire::exchange::Head) -> Option<(FeedId, Head)> {
     let feed = FeedId::from_wire(head.feed.as_ref()?).ok()?;
     let digest = Digest::from_slice(&head.digest)?;
     (head.sequence > 0).then_some((feed, Head { sequence: head.sequence, digest }))
 }
 
 /// What a peer wants again, or `None` when it makes no sense.
-pub(crate) fn want_from_wire(want: &httt_wire::exchange::Want) -> Option<(FeedId, u64, u64)> {
+pub fn want_from_wire(want: &httt_wire::exchange::Want) -> Option<(FeedId, u64, u64)> {
     Some((FeedId::from_wire(want.feed.as_ref()?).ok()?, want.after, want.until))
 }

@@ -1,16 +1,22 @@
 //! What is kept of something that honest parties do not do, so that an auditor can see it later.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use bytes::Bytes;
-use httt_feed::{Audience, Digest, FeedId, Lane, Refusal, VerifiedBatch, parse};
+use httt_feed::{AgencyCode, Audience, Digest, FeedId, Lane, Refusal, VerifiedBatch, parse};
 use httt_log::NewEvent;
 use httt_wire::Name as _;
 use httt_wire::directory::{ForkSeen, TamperingSeen};
 use uuid::Uuid;
 
-use crate::{Alarm, StoppedFeeds, Store};
+use crate::{Alarm, Receipts, StoppedFeeds, Store};
 
 /// Largest part of a forked batch kept in one event.
 const EVIDENCE_PART_BYTES: usize = 32 * 1024;
+/// Records of pushes that cannot be right, for each caller since this node started: more of them tell nothing new, and
+/// must not fill the log.
+const MAX_KEPT_OF_CALLER: u32 = 1_000;
 
 /// A UUID made from what it stands for, so that the same fact gets the same id wherever and whenever it is told.
 pub fn derived_id(parts: &[&[u8]]) -> Uuid {
@@ -27,13 +33,41 @@ pub(crate) fn two_stories(refusal: &Refusal) -> Option<u64> {
     }
 }
 
-/// Keeps evidence among a node's own events and stops forked feeds.
-pub(crate) struct Evidence<'a> {
-    pub(crate) store: &'a dyn Store,
-    pub(crate) stopped: &'a StoppedFeeds,
+/// Pushes that cannot be right and were recorded, by caller.
+#[derive(Debug, Default)]
+pub(crate) struct BadPushes(Mutex<BTreeMap<AgencyCode, u32>>);
+
+impl BadPushes {
+    /// Whether a push refused so is to be recorded: somebody altered it, or signs with a key that is nobody's. A carrier
+    /// may know fewer keys than there are; the gateway gives them.
+    pub(crate) fn record(&self, caller: &AgencyCode, refusal: &Refusal, receipts: Receipts) -> bool {
+        let certain = match refusal {
+            Refusal::BadSignature { .. } | Refusal::Malformed(_) | Refusal::RevokedKey { .. } => true,
+            Refusal::UnknownKey { .. } => receipts == Receipts::Issue,
+            _ => false,
+        };
+        if !certain {
+            return false;
+        }
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = kept.entry(caller.clone()).or_default();
+        *count = count.saturating_add(1);
+        *count <= MAX_KEPT_OF_CALLER
+    }
 }
 
-impl Evidence<'_> {
+/// Keeps evidence among a node's own events and stops forked feeds.
+pub struct Evidence<'a> {
+    store: &'a dyn Store,
+    stopped: &'a StoppedFeeds,
+}
+
+impl<'a> Evidence<'a> {
+    /// Keeps evidence in `store` and stops feeds among `stopped`.
+    pub fn new(store: &'a dyn Store, stopped: &'a StoppedFeeds) -> Self {
+        Self { store, stopped }
+    }
+
     /// If the refusal proves two histories: the feed stops, and the other batch is kept beside the one held. Told
     /// again, it changes nothing.
     pub(crate) async fn keep(&self, feed: &FeedId, refusal: &Refusal, other: &Bytes) {
@@ -45,7 +79,7 @@ impl Evidence<'_> {
     }
 
     /// [`Evidence::keep`], the other batch being among `batches`.
-    pub(crate) async fn keep_from(&self, feed: &FeedId, refusal: &Refusal, batches: &[VerifiedBatch]) {
+    pub async fn keep_from(&self, feed: &FeedId, refusal: &Refusal, batches: &[VerifiedBatch]) {
         let other = two_stories(refusal).and_then(|at| batches.iter().find(|batch| batch.sequence() == at));
         if let Some(other) = other {
             self.keep(feed, refusal, other.bytes()).await;
@@ -53,7 +87,7 @@ impl Evidence<'_> {
     }
 
     /// Keeps an alarm, once for each thing that is wrong however often it is seen.
-    pub(crate) async fn keep_alarm(&self, peer: &str, alarm: Alarm) {
+    pub async fn keep_alarm(&self, peer: &str, alarm: Alarm) {
         let Alarm { feed, refusal, evidence } = alarm;
         tracing::error!(%feed, peer, %refusal, "what came cannot be right");
         if let Some(other) = &evidence {

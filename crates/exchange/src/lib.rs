@@ -41,10 +41,11 @@ pub use futures_util::future::BoxFuture;
 
 pub use admit::{Admission, admit};
 pub use bandwidth::{BURST_MS, Bandwidth, Limit};
-pub use copier::{Action, Alarm, Copier, Input, Settings};
+pub use copier::{Action, Alarm, Copier, Input, Settings, head_from_wire, want_from_wire};
 pub use deliveries::{Deliveries, ReaderState};
 pub use directory::{SharedDirectory, StoppedFeeds};
-pub use evidence::derived_id;
+pub use evidence::{Evidence, derived_id};
+pub use httt_wire::exchange::RefusalCode;
 pub use limits::{Held, Limiter, Limits, Use};
 pub use meter::{Flow, Meter, Passed, Topic};
 pub use pack::{MAX_UNPACKED_BYTES, OnTheWire, pack, unpack};

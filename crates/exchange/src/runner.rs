@@ -282,7 +282,7 @@ impl<'a, P: Peer> Session<'a, P> {
                 let stopped = self.options.stopped.clone();
                 tokio::spawn(async move {
                     let store = LogStore::new(log);
-                    Evidence { store: &store, stopped: &stopped }.keep_alarm(peer.name(), alarm).await;
+                    Evidence::new(&store, &stopped).keep_alarm(peer.name(), alarm).await;
                 });
             }
         }
@@ -441,7 +441,7 @@ async fn store(log: &Log, stopped: &StoppedFeeds, feed: FeedId, batches: Vec<Ver
         }
         Err(CommitError::Refused(refusal)) => {
             let store = LogStore::new(log.clone());
-            Evidence { store: &store, stopped }.keep_from(&feed, &refusal, &batches).await;
+            Evidence::new(&store, stopped).keep_from(&feed, &refusal, &batches).await;
             Input::Stored { feed, result: Err(Some(refusal)) }
         }
         Err(error) => {

@@ -10,7 +10,7 @@ use httt_wire::{Message as _, exchange as wire};
 use tokio::sync::{RwLock, watch};
 
 use crate::admit::Admission;
-use crate::evidence::Evidence;
+use crate::evidence::{BadPushes, Evidence};
 use crate::limits::{Held, Limiter, Limits};
 use crate::meter::{Flow, Meter, Topic};
 use crate::pack::{OnTheWire, pack, unpack};
@@ -19,8 +19,8 @@ use crate::quota::Class;
 use crate::refusal::{away, busy, not_found, refusal_to_wire, unavailable};
 use crate::wants::Wants;
 use crate::{
-    Deliveries, MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_HEADS, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media, MediaError,
-    Receipts, SharedDirectory, StoppedFeeds, Store, StoreError, Witnessing, admit,
+    Alarm, Deliveries, MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_HEADS, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media,
+    MediaError, Receipts, SharedDirectory, StoppedFeeds, Store, StoreError, Witnessing, admit,
 };
 
 /// Batches of a push that are verified where they arrive; more go to a thread of their own.
@@ -48,6 +48,7 @@ pub struct Service {
     wants: Wants,
     deliveries: Deliveries,
     clock: Arc<dyn Clock>,
+    bad_pushes: BadPushes,
     /// Held for reading from looking at the directory until the store has taken what was judged by it; for writing
     /// while keys and rights change. So what a revocation says was accepted before is all that was.
     gate: RwLock<()>,
@@ -77,6 +78,7 @@ impl Service {
             limiter,
             news,
             wants: Wants::default(),
+            bad_pushes: BadPushes::default(),
             deliveries: Deliveries::default(),
             clock: Arc::new(SystemClock),
             gate: RwLock::new(()),
@@ -379,7 +381,12 @@ impl Service {
         let admission = self.admit(directory, &feed, head, entries).await;
         if let Some((bytes, refusal)) = &admission.refused {
             tracing::warn!(%caller, %refusal, "push refused");
-            self.evidence().keep(&feed, refusal, bytes).await;
+            if self.bad_pushes.record(caller, refusal, self.receipts) {
+                let alarm = Alarm { feed: feed.clone(), refusal: refusal.clone(), evidence: Some(bytes.clone()) };
+                self.evidence().keep_alarm(caller.as_str(), alarm).await;
+            } else {
+                self.evidence().keep(&feed, refusal, bytes).await;
+            }
         }
         let refusal = admission.refused.as_ref().map(|(_, refusal)| refusal_to_wire(refusal));
         if admission.batches.is_empty() {
@@ -464,7 +471,7 @@ impl Service {
     }
 
     fn evidence(&self) -> Evidence<'_> {
-        Evidence { store: self.store.as_ref(), stopped: &self.stopped }
+        Evidence::new(self.store.as_ref(), &self.stopped)
     }
 
     /// Verifying a long push is work for a thread that may be busy.

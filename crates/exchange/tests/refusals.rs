@@ -1,4 +1,5 @@
-//! Each wrong push is refused with its own error, over real gRPC with mutual TLS, and leaves the log as it was.
+//! Each wrong push is refused with its own error, over real gRPC with mutual TLS, and changes no feed: all that the
+//! gateway adds is its own record of what cannot be right.
 
 mod common;
 
@@ -10,8 +11,9 @@ use common::*;
 use httt_exchange::grpc::{GrpcPeer, TlsIdentity, serve};
 use httt_exchange::*;
 use httt_feed::*;
+use httt_wire::directory::TamperingSeen;
 use httt_wire::exchange::{self as wire, RefusalCode};
-use httt_wire::feed as feed_pb;
+use httt_wire::{Message as _, Name as _, feed as feed_pb};
 use tokio::net::TcpListener;
 
 struct World {
@@ -35,15 +37,30 @@ impl World {
         GrpcPeer::new(&self.address, "localhost", &self.authority.identity(member)).expect("peer")
     }
 
-    /// Pushes as `member`, says what was answered, and that the log did not grow unless it should.
+    /// Heads of everything but the gateway's own records.
+    fn carried(&self) -> Vec<(FeedId, Head)> {
+        let heads = self.gateway.log.heads().into_iter().filter(|head| head.feed.lane != Lane::Local);
+        heads.map(|head| (head.feed, head.head)).collect()
+    }
+
+    /// What the gateway recorded.
+    fn recorded(&self) -> Vec<TamperingSeen> {
+        let local = FeedId::local(&self.gateway.code);
+        let entries = self.gateway.log.read_feed(&local, 0, 1 << 20).expect("reads");
+        let events = entries.iter().flat_map(|entry| entry.batch.events.clone());
+        let seen = events.filter(|event| event.r#type == TamperingSeen::full_name());
+        seen.map(|event| TamperingSeen::decode(event.data).expect("decodes")).collect()
+    }
+
+    /// Pushes as `member`, says what was answered, and that no feed grew unless it should.
     async fn push(&self, member: &str, feed: &FeedId, entries: Vec<Bytes>) -> Result<wire::PushResponse, RefusalCode> {
-        let before = (self.gateway.log.len(), self.gateway.log.head(feed));
+        let before = self.carried();
         let request = wire::PushRequest { feed: Some(feed.to_wire()), entries, ..Default::default() };
         let answer = self.peer(member).push(request).await.expect("answers");
         match &answer.refusal {
             None => Ok(answer),
             Some(refusal) => {
-                assert_eq!(before, (self.gateway.log.len(), self.gateway.log.head(feed)), "the log changed");
+                assert_eq!(before, self.carried(), "a feed changed");
                 assert!(!refusal.message.is_empty());
                 Err(refusal_from_wire(refusal))
             }
@@ -99,6 +116,27 @@ async fn each_wrong_push_has_its_own_refusal_and_changes_nothing() {
     let again = world.push("H24", &report, vec![second.bytes().clone()]).await.expect("a duplicate is success");
     assert_eq!(again.receipts, taken.receipts);
     assert_eq!(world.gateway.log.len(), length);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_altered_push_is_on_record_once_and_an_honest_mistake_is_not() {
+    let world = World::new().await;
+    let report = feed("H24→TW/report");
+    let first = seal("H24", &report, None, 1);
+    let mut altered = first.bytes().to_vec();
+    let middle = first.bytes().windows(4).position(|window| window == [1; 4]).expect("the event id");
+    altered[middle] ^= 2;
+    let altered = Bytes::from(altered);
+    for _ in 0..3 {
+        assert_eq!(world.push("H24", &report, vec![altered.clone()]).await, Err(RefusalCode::BadSignature));
+    }
+    let recorded = world.recorded();
+    assert_eq!(recorded.len(), 1);
+    assert_eq!((recorded[0].peer.as_str(), recorded[0].feed.as_str()), ("H24", "H24→TW/report"));
+    assert_eq!(recorded[0].sha256, Digest::of(&altered).0);
+    let second = seal("H24", &report, Some(&first.head()), 2);
+    assert_eq!(world.push("H24", &report, vec![second.bytes().clone()]).await, Err(RefusalCode::Gap));
+    assert_eq!(world.recorded().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

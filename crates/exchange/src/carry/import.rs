@@ -67,7 +67,7 @@ impl Importer {
     }
 
     fn evidence(&self) -> Evidence<'_> {
-        Evidence { store: &self.store, stopped: &self.stopped }
+        Evidence::new(&self.store, &self.stopped)
     }
 
     async fn admit(&self, feed: &FeedId, entries: Vec<Bytes>) -> Admission {
