@@ -121,7 +121,7 @@ impl Connection {
         stream.create_consumer(config).await.map_err(away)
     }
 
-    /// Appends a batch to its subject, if `expected` is still the subject's latest message (0: none). `None`: it is not.
+    /// Appends a batch to its subject, if `expected` still is its latest message (0: none). `None`: it is not.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]; the message may be there all the same.

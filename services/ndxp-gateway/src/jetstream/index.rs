@@ -165,7 +165,7 @@ impl Index {
         run.map(|(sequence, place)| (*sequence, *place)).collect()
     }
 
-    /// The end of what is missing after `after`: before the next place, or at the head. `None`: `after + 1` is there, or
+    /// The end of what is missing after `after`: before the next place, or at the head. `None`: `after + 1` is there or
     /// beyond the head.
     pub(super) fn missing_until(&self, feed: &FeedId, after: u64) -> Option<u64> {
         let track = self.feeds.get(feed)?;
@@ -272,7 +272,7 @@ mod tests {
         }
 
         #[test]
-        fn heads_are_told_from_the_position_they_became_known_at(steps in prop::collection::vec((0..4u8, 1..9u64), 1..40)) {
+        fn heads_are_told_from_where_they_became_known(steps in prop::collection::vec((0..4u8, 1..9u64), 1..40)) {
             let mut index = Index::default();
             for (which, sequence) in steps {
                 let feed: FeedId = format!("H{which}→TW/status").parse().expect("feed");

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! JetStream is transport, not truth. Each message is one sealed batch, untouched, one stream a lane; what is read is
-//! verified again. Batches are published with the expected latest message of their subject, so of two processes that take
-//! the same feed at once one is first, and the other looks again. What JetStream lost is found by sequence and digest and
+//! verified again. Batches are published with the expected latest message of their subject, so of two processes that
+//! take the same feed at once one is first, the other looks again. What JetStream lost is found by sequence and digest and
 //! asked of its origin (`StoreError::Away`, wants); the gateway's own feeds are whole in each process's log.
 //! `docs/jetstream.md` says what follows from that for operators.
 

@@ -59,7 +59,7 @@ pub(super) struct Shared {
     index: Mutex<Index>,
     pub(super) changed: watch::Sender<u64>,
     turns: Mutex<BTreeMap<FeedId, Arc<TurnMutex<()>>>>,
-    /// Held for reading while a message is published and noted; for writing while what is known of the lane is replaced.
+    /// Held for reading while a message is published; for writing while what is known of the lane is replaced.
     gates: BTreeMap<Lane, RwLock<()>>,
     missing: mpsc::Sender<MissingEntries>,
     pub(super) lanes: Mutex<BTreeMap<Lane, LaneState>>,
@@ -160,8 +160,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Reads a batch from where it is said to be. What it says is believed when the directory verifies it and no receipt
-    /// names another one; a place that does not hold it is forgotten.
+    /// Reads a batch from where it is said to be. What it says is believed when the directory verifies it and no
+    /// receipt names another one; a place that does not hold it is forgotten.
     pub(super) async fn find(&self, feed: &FeedId, sequence: u64, place: Place) -> Result<Found, StoreError> {
         let bytes = self.connection.get(&self.settings.prefix, feed.lane, place.at).await?;
         let verdict = match bytes {

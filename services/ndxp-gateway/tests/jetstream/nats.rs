@@ -11,7 +11,7 @@ use async_nats::jetstream::context::GetStreamErrorKind;
 use tempfile::TempDir;
 
 /// How long a condition is waited for; far beyond what any takes.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Waits until `condition` gives something.
