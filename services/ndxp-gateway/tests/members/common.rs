@@ -1,7 +1,7 @@
 //! What the tests share: keys, a certificate authority, and a gateway in this process.
 
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -16,6 +16,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+/// Nothing waits longer than a test that hangs.
+pub(crate) const HANG: Duration = Duration::from_secs(120);
 pub(crate) const PASSWORD: &str = "mật khẩu dài";
 /// Each account has a one-time secret of its own; a code is good once, so tests that need many take many accounts.
 pub(crate) const OTP_SECRET: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
@@ -142,6 +144,18 @@ pub(crate) struct Gateway {
     pub(crate) running: Running,
     shutdown: Shutdown,
     http: HttpClient,
+    data: PathBuf,
+}
+
+/// Waits until nobody holds the log of a data folder any more: who still reads may hold it a little longer than its node.
+pub(crate) async fn free(data: &Path) {
+    let lock = std::fs::File::open(data.join("log").join("lock")).expect("lock");
+    let waited = async {
+        while lock.try_lock().is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(HANG, waited).await.unwrap_or_else(|_| panic!("{} is not free", data.display()));
 }
 
 impl Gateway {
@@ -150,12 +164,13 @@ impl Gateway {
         let shutdown = Shutdown::new();
         let running = start(&config, &shutdown).await.expect("starts");
         let http = HttpClient::new(anonymous_client_config(&pki.path("ca.pem")).expect("tls"));
-        Self { running, shutdown, http }
+        Self { running, shutdown, http, data: pki.path("data") }
     }
 
     pub(crate) async fn stop(self) {
         self.shutdown.trigger();
         self.running.close(&self.shutdown).await;
+        free(&self.data).await;
     }
 
     fn url(&self, path: &str) -> String {

@@ -21,10 +21,8 @@ use httt_wire::exchange::{self as wire, RefusalCode};
 use httt_wire::feed::Event;
 use httt_wire::{Message, Name};
 
-use crate::common::{Gateway, Pki, code, file, key, key_pem, prepare};
+use crate::common::{Gateway, HANG, Pki, code, file, free, key, key_pem, prepare};
 
-/// Nothing waits longer than a test that hangs.
-const HANG: Duration = Duration::from_secs(120);
 const REPORT: &str = "H24→TW/report";
 
 async fn until(what: &str, mut done: impl FnMut() -> bool) {
@@ -51,7 +49,8 @@ impl Member {
     async fn start(pki: &Pki, gateway: &Gateway, member: &str, trusted: Fingerprint) -> Self {
         pki.issue(member, member);
         let signing_key = pki.path(&format!("{member}.signing.key"));
-        if !signing_key.exists() {
+        // A half switch is not to be healed here.
+        if !signing_key.exists() && !pki.path(&format!("{member}.signing.key.old")).exists() {
             std::fs::write(&signing_key, key_pem(member)).expect("write");
         }
         let config = format!(
@@ -88,8 +87,10 @@ impl Member {
     }
 
     async fn stop(self) {
+        let data = self.node.log.dir().parent().expect("folder").to_owned();
         self.shutdown.trigger();
         self.node.close(&self.shutdown).await;
+        free(&data).await;
     }
 }
 
