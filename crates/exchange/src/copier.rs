@@ -547,7 +547,8 @@ impl Copier {
             (Lane::Local, _) => false,
             // Until the gateway is known only its directory can be asked for.
             (Lane::Directory, _) => self.directory.gateway().is_none_or(|gateway| *gateway == feed.origin),
-            (_, Audience::All) => self.directory.gateway().is_none() || known(&feed.origin),
+            // Its own feeds always: a restored node may hold too little of the directory to find itself in it.
+            (_, Audience::All) => self.directory.gateway().is_none() || own(&feed.origin) || known(&feed.origin),
             (_, Audience::One(audience)) => own(audience) || own(&feed.origin) || granted(),
         }
     }

@@ -166,3 +166,13 @@ fn a_false_head_of_somebody_elses_feed_is_forgotten_when_a_true_one_is_shown() {
     answer_heads(&mut copier, 2, 2, vec![(content.clone(), head(3))]);
     assert_eq!(copier.behind().collect::<Vec<_>>(), [(&content, 0, 3)]);
 }
+
+#[test]
+fn a_restored_node_that_its_old_directory_does_not_name_is_not_level_before_it_has_its_own_feeds() {
+    let own: FeedId = "H24→*/content".parse().expect("feed");
+    let (mut copier, actions) = connected(directory(&members()[..1]), vec![(own.clone(), said("H24", &own).head())]);
+    assert!(!copier.own_level());
+    assert!(actions.iter().any(|action| matches!(action, Action::Ask { feed, .. } if *feed == own)));
+    copier.handle(2, Input::LocalHead(own.clone(), said("H24", &own).head()));
+    assert!(copier.own_level());
+}

@@ -244,10 +244,11 @@ impl World {
                 },
             },
             (What::Heads { call, .. }, _) => Input::HeadsFailed(call),
-            (What::Ask { feed, after, .. }, Some(Reply::Read(answer))) => {
+            (What::Ask { feed, .. }, Some(Reply::Read(answer))) => {
                 let expected = self.expected_alarm(at, &feed, &answer.entries);
-                let brings_nothing =
-                    answer.entries.len() as u64 <= self.nodes[at].known_of(&feed).saturating_sub(after);
+                let known = self.nodes[at].known_of(&feed);
+                let sequence = |entry: &Bytes| httt_feed::parse(entry.clone()).map_or(0, |batch| batch.sequence());
+                let brings_nothing = answer.entries.iter().all(|entry| sequence(entry) <= known);
                 if answer.refusal.is_some() || brings_nothing || !expected.is_none() || !self.directory_is_whole(at) {
                     excuse(self);
                 }
