@@ -52,7 +52,7 @@ pub(crate) fn run(command: KeyCommand) -> Result<()> {
         }
         KeyCommand::Show { config } => {
             let files = files(&config)?;
-            let in_use = files.open()?;
+            let in_use = files.peek()?;
             println!("đang dùng (in use)             {}", in_use.public().fingerprint());
             println!("khoá công khai (public key)    {}", hex::encode(in_use.public().value()));
             let state = files.state()?;

@@ -191,6 +191,8 @@ impl Default for Settings {
 /// Least bytes asked for in one call, however thin the link: an entry or a few.
 const MIN_CALL_BYTES: usize = 16 * 1024;
 
+/// Pause after an answer to a call for heads that brought nothing, ms.
+const MIN_HEADS_PAUSE_MS: i64 = 20;
 /// Soonest and latest that a peer may ask this node to come back, ms.
 const MIN_RETRY_MS: i64 = 50;
 const MAX_RETRY_MS: i64 = 10 * 60 * 1_000;
@@ -213,6 +215,8 @@ struct Track {
     stopped: bool,
     /// Calls that failed, one after the other.
     failures: u32,
+    /// After which sequence the latest push began.
+    pushed_after: u64,
     /// What the peer wants again: after the first sequence, up to the second.
     wanted: Option<(u64, u64)>,
     /// Bytes taken of the bandwidth for the call under way, and what it came to if somebody measured that.
@@ -233,6 +237,7 @@ impl Default for Track {
             suspect: None,
             stopped: false,
             failures: 0,
+            pushed_after: 0,
             wanted: None,
             taken: None,
             measured: None,
@@ -434,11 +439,14 @@ impl Copier {
     fn on_heads(&mut self, now: i64, log_id: Vec<u8>, position: u64, heads: Vec<(FeedId, Head)>) {
         self.heads_call = None;
         self.failures = 0;
-        self.next_attempt = now;
+        // Answers that bring nothing, one after the other, are not asked for without a pause: a peer need not wait.
+        let idle = heads.is_empty() && self.heads_since.as_ref().is_some_and(|(_, at)| *at >= position);
+        self.next_attempt = if idle { now + MIN_HEADS_PAUSE_MS } else { now };
         // The answer tells all heads when all were asked for, and when the peer's log is another or shorter than
         // before; what was known of the peer may then be too much. Otherwise it tells changes only.
         let same_log = self.heads_since.as_ref().is_some_and(|(known, at)| *known == log_id && *at <= position);
-        if self.asked_all || !same_log {
+        let begins = self.asked_all && !self.more;
+        if begins || !same_log {
             self.feeds.values_mut().for_each(|track| track.remote = None);
         }
         if self.asked_all {
@@ -513,6 +521,7 @@ impl Copier {
         if self.connected && !self.asked_all {
             self.heads_call = None;
             self.probe = true;
+            self.more = false;
         }
     }
 
@@ -648,7 +657,13 @@ impl Copier {
         if head.is_some() {
             track.remote = head;
         }
-        let Some(refused) = refused else { return };
+        let Some(refused) = refused else {
+            // A peer that takes nothing and says nothing is not pushed to without a pause.
+            if head.is_none_or(|head| head.sequence <= track.pushed_after) {
+                track.paused_until = now + self.settings.refusal_pause_ms;
+            }
+            return;
+        };
         track.paused_until = now + pause_of(&self.settings, refused);
         match refused.0 {
             RefusalCode::Gap => {
@@ -686,7 +701,8 @@ impl Copier {
             self.probe = false;
             self.heads_calls += 1;
             self.heads_call = Some(self.heads_calls);
-            self.asked_all = after == 0;
+            // What a long answer left out is asked for after it, and belongs to it.
+            self.asked_all = after == 0 || (self.more && self.asked_all);
             self.actions.push(Action::AskHeads { call: self.heads_calls, log_id, after, wait });
         }
         if !self.connected {
@@ -750,6 +766,9 @@ impl Copier {
             {
                 track.busy = true;
                 (track.taken, track.measured) = (taken, None);
+                if let Action::Push { after, .. } = &action {
+                    track.pushed_after = *after;
+                }
             }
             self.actions.push(action);
         }

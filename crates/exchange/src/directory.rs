@@ -47,6 +47,17 @@ impl SharedDirectory {
         }
     }
 
+    /// Whether all of the directory that the log holds can be read.
+    ///
+    /// # Errors
+    /// What of it cannot.
+    pub fn check(&self) -> Result<(), ReadError> {
+        let Some(log) = &self.log else { return Ok(()) };
+        let mut folded = self.folded.write().unwrap_or_else(PoisonError::into_inner);
+        let feeds = log.heads().into_iter().filter(|head| head.feed.lane == Lane::Directory);
+        feeds.map(|head| folded.catch_up(log, &head.feed)).collect()
+    }
+
     /// The directory with everything the log holds at this moment. If the log cannot be read it is the one before,
     /// which refuses more, never less.
     pub fn get(&self) -> Arc<Directory> {

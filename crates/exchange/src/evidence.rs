@@ -1,6 +1,6 @@
 //! What is kept of something that honest parties do not do, so that an auditor can see it later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use crate::{Alarm, Receipts, StoppedFeeds, Store};
 const EVIDENCE_PART_BYTES: usize = 32 * 1024;
 /// Records of pushes that cannot be right, for each caller since this node started: more of them tell nothing new, and
 /// must not fill the log.
-const MAX_KEPT_OF_CALLER: u32 = 1_000;
+const MAX_KEPT_OF_CALLER: usize = 1_000;
 
 /// A UUID made from what it stands for, so that the same fact gets the same id wherever and whenever it is told.
 pub fn derived_id(parts: &[&[u8]]) -> Uuid {
@@ -35,12 +35,12 @@ pub(crate) fn two_stories(refusal: &Refusal) -> Option<u64> {
 
 /// Pushes that cannot be right and were recorded, by caller.
 #[derive(Debug, Default)]
-pub(crate) struct BadPushes(Mutex<BTreeMap<AgencyCode, u32>>);
+pub(crate) struct BadPushes(Mutex<BTreeMap<AgencyCode, BTreeSet<Digest>>>);
 
 impl BadPushes {
     /// Whether a push refused so is to be recorded: somebody altered it, or signs with a key that is nobody's. A carrier
     /// may know fewer keys than there are; the gateway gives them.
-    pub(crate) fn record(&self, caller: &AgencyCode, refusal: &Refusal, receipts: Receipts) -> bool {
+    pub(crate) fn record(&self, caller: &AgencyCode, refusal: &Refusal, entry: &Bytes, receipts: Receipts) -> bool {
         let certain = match refusal {
             Refusal::BadSignature { .. } | Refusal::Malformed(_) | Refusal::RevokedKey { .. } => true,
             Refusal::UnknownKey { .. } => receipts == Receipts::Issue,
@@ -50,9 +50,9 @@ impl BadPushes {
             return false;
         }
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = kept.entry(caller.clone()).or_default();
-        *count = count.saturating_add(1);
-        *count <= MAX_KEPT_OF_CALLER
+        let known = kept.entry(caller.clone()).or_default();
+        // The same one again is no news, and must not use up the room for others.
+        known.len() < MAX_KEPT_OF_CALLER && known.insert(Digest::of(entry))
     }
 }
 

@@ -32,8 +32,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A peer that answers no ping within twice this is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Calls one connection may have under way; long-polls count.
-const MAX_STREAMS: u32 = 256;
+/// Calls one connection may have under way; long-polls count. Each may hold a message in memory while it arrives.
+const MAX_STREAMS: u32 = 96;
+/// Longest a call may take here, its message's arrival included.
+const SERVE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// PEM texts of one side of mutual TLS.
 #[derive(Clone)]
@@ -97,6 +99,7 @@ pub async fn serve(
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .max_concurrent_streams(MAX_STREAMS)
+        .timeout(SERVE_TIMEOUT)
         .add_routes(routes.into())
         .serve_with_incoming_shutdown(incoming, stop);
     let around = async {

@@ -21,6 +21,7 @@ mod copier;
 mod deliveries;
 mod directory;
 mod evidence;
+mod gate;
 pub mod grpc;
 mod limits;
 pub mod memory;
@@ -45,6 +46,7 @@ pub use copier::{Action, Alarm, Copier, Input, Settings, head_from_wire, want_fr
 pub use deliveries::{Deliveries, ReaderState};
 pub use directory::{SharedDirectory, StoppedFeeds};
 pub use evidence::{Evidence, derived_id};
+pub use gate::{Closed, Gate, Passing};
 pub use httt_wire::exchange::RefusalCode;
 pub use limits::{Held, Limiter, Limits, Use};
 pub use meter::{Flow, Meter, Passed, Topic};

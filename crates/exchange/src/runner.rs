@@ -199,7 +199,10 @@ impl<'a, P: Peer> Session<'a, P> {
     fn measured(&mut self, answer: &Answer) {
         let Some(bytes) = answer.wire_bytes else { return };
         match &answer.input {
-            Input::Entries { feed, .. } | Input::Pushed { feed, .. } | Input::CallFailed(feed) => {
+            Input::Entries { feed, .. }
+            | Input::Pushed { feed, .. }
+            | Input::PushedAgain { feed, .. }
+            | Input::CallFailed(feed) => {
                 self.copier.measured(feed, bytes);
             }
             // Small, and what brings news of emergencies.
@@ -367,7 +370,9 @@ async fn push_again<P: Peer>(
 ) -> Answer {
     let entries = own_entries(log, &feed, after, until, max_bytes).unwrap_or_default();
     let Some(last) = entries.last().map(|entry| entry.sequence) else {
-        return Input::CallFailed(feed).into();
+        // Not at hand here either: no trouble of the link.
+        let refused = Some((RefusalCode::NotFound, 0));
+        return Input::PushedAgain { feed, last: after, refused }.into();
     };
     let (request, sent) = push_request(&feed, entries);
     match peer.push(wire::PushRequest { again: true, ..request }).await {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use httt_feed::{AgencyCode, Digest, Directory, FeedId, Head, Refusal, VerifiedBatch};
 use httt_log::{Clock, FeedHead, NewEvent, SystemClock};
 use httt_wire::{Message as _, exchange as wire};
-use tokio::sync::{RwLock, watch};
+use tokio::sync::watch;
 
 use crate::admit::Admission;
 use crate::evidence::{BadPushes, Evidence};
@@ -19,7 +19,7 @@ use crate::quota::Class;
 use crate::refusal::{away, busy, not_found, refusal_to_wire, unavailable};
 use crate::wants::Wants;
 use crate::{
-    Alarm, Deliveries, MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_HEADS, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media,
+    Alarm, Deliveries, Gate, MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_HEADS, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media,
     MediaError, Receipts, SharedDirectory, StoppedFeeds, Store, StoreError, Witnessing, admit,
 };
 
@@ -49,9 +49,7 @@ pub struct Service {
     deliveries: Deliveries,
     clock: Arc<dyn Clock>,
     bad_pushes: BadPushes,
-    /// Held for reading from looking at the directory until the store has taken what was judged by it; for writing
-    /// while keys and rights change. So what a revocation says was accepted before is all that was.
-    gate: RwLock<()>,
+    gate: Gate,
 }
 
 impl Service {
@@ -81,7 +79,7 @@ impl Service {
             bad_pushes: BadPushes::default(),
             deliveries: Deliveries::default(),
             clock: Arc::new(SystemClock),
-            gate: RwLock::new(()),
+            gate: Gate::default(),
         }
     }
 
@@ -97,6 +95,13 @@ impl Service {
     #[must_use]
     pub fn with_deliveries(mut self, deliveries: Deliveries) -> Self {
         self.deliveries = deliveries;
+        self
+    }
+
+    /// Shares the gate with whatever else takes entries into this store.
+    #[must_use]
+    pub fn with_gate(mut self, gate: Gate) -> Self {
+        self.gate = gate;
         self
     }
 
@@ -148,7 +153,7 @@ impl Service {
         &self,
         revise: impl FnOnce(&Directory, &[FeedHead]) -> Result<Vec<NewEvent>, E>,
     ) -> Result<(), E> {
-        let _alone = self.gate.write().await;
+        let _alone = self.gate.close().await;
         let events = revise(&self.directory.get(), &self.store.heads(0))?;
         if !events.is_empty() {
             self.store.say(events).await?;
@@ -336,7 +341,7 @@ impl Service {
             Ok(feed) => feed,
             Err(refusal) => return refused(&refusal),
         };
-        let _open = self.gate.read().await;
+        let _open = self.gate.pass(feed.lane).await;
         let directory = self.directory.get();
         if let Err(refusal) = directory.may_push(caller, &feed) {
             return refused(&refusal);
@@ -381,7 +386,7 @@ impl Service {
         let admission = self.admit(directory, &feed, head, entries).await;
         if let Some((bytes, refusal)) = &admission.refused {
             tracing::warn!(%caller, %refusal, "push refused");
-            if self.bad_pushes.record(caller, refusal, self.receipts) {
+            if self.bad_pushes.record(caller, refusal, bytes, self.receipts) {
                 let alarm = Alarm { feed: feed.clone(), refusal: refusal.clone(), evidence: Some(bytes.clone()) };
                 self.evidence().keep_alarm(caller.as_str(), alarm).await;
             } else {

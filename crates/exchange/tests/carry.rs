@@ -50,7 +50,8 @@ impl Hand {
 
     async fn import(&self, file: &[u8]) -> ImportReport {
         let (log, directory) = (self.node.log.clone(), self.node.directory.clone());
-        let mut import = Importer::new(log, directory, self.media.clone(), self.stopped.clone()).begin();
+        let mut import =
+            Importer::new(log, directory, self.media.clone(), self.stopped.clone(), Gate::default()).begin();
         import.push(file).await;
         import.finish()
     }

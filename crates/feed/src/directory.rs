@@ -15,11 +15,14 @@ pub use pb::MemberKind;
 
 use fold::decode;
 
+/// The last good sequence of each feed.
+type Accepted = BTreeMap<(Audience, Lane), u64>;
+
 #[derive(Debug, Clone)]
 struct KeyEntry {
     key: PublicKey,
     /// `None`: good. Otherwise the last sequence of each feed that was received before the revocation.
-    revoked: Option<BTreeMap<(Audience, Lane), u64>>,
+    revoked: Option<Accepted>,
 }
 
 /// One member as the directory knows it.
@@ -96,6 +99,15 @@ impl Member {
     /// Its keys, good and revoked.
     pub fn all_keys(&self) -> impl Iterator<Item = (&PublicKey, bool)> {
         self.keys.values().map(|entry| (&entry.key, entry.revoked.is_some()))
+    }
+
+    /// Whether revoking this key as of `received` would take back more than its revocation so far does.
+    pub fn is_revoked_less(&self, key: Fingerprint, received: &[pb::LastAccepted]) -> bool {
+        let received = fold::last_accepted(received);
+        let entries = self.keys.values().filter(|entry| entry.key.fingerprint() == key);
+        entries
+            .filter_map(|entry| entry.revoked.as_ref())
+            .any(|revoked| revoked.iter().any(|(feed, last)| received.get(feed).is_none_or(|received| last > received)))
     }
 
     /// Its certificates by SHA-256, good and revoked.

@@ -146,7 +146,7 @@ impl Shared {
         let (Some(head), Some(first)) = (self.head(feed), self.begins(feed)?) else { return Ok(Vec::new()) };
         let mut after = match after {
             0 => first - 1,
-            after if after + 1 < first => return Err(ReadError::BeginsLater { feed: feed.clone(), after, first }),
+            after if after < first - 1 => return Err(ReadError::BeginsLater { feed: feed.clone(), after, first }),
             after => after,
         };
         let (mut entries, mut bytes) = (Vec::<Entry>::new(), 0);

@@ -45,7 +45,13 @@ impl Shared {
             }
         }
         // A feed begins with its first batch or with one that restates; anything else is an index that forgot.
-        if low > 1 && !self.batch(feed, low)?.is_some_and(|(entry, _)| entry.batch.restates) {
+        // Where it is archived and not at hand, what follows can be read all the same.
+        let restates = match self.batch(feed, low) {
+            _ if low == 1 => true,
+            Err(ReadError::ArchiveMissing { .. }) => true,
+            found => found?.is_some_and(|(entry, _)| entry.batch.restates),
+        };
+        if !restates {
             return Err(self.doubted(format!("it does not know sequence {} of {feed}", low - 1)));
         }
         lock(&self.restated.begins).insert(feed.clone(), low);

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use httt_feed::{AgencyCode, Audience, Directory, Fingerprint, Lane, Sealer};
-use httt_log::{CommitError, Log, NewEvent, OpenError, Options, SystemClock, Transaction};
+use httt_log::{CommitError, Log, NewEvent, OpenError, Options, ReadError, SystemClock, Transaction};
 use httt_wire::directory::LogOpened;
 use serde::Deserialize;
 
-use httt_exchange::{Meter, SharedDirectory, StoppedFeeds, Witnessing};
+use httt_exchange::{Gate, Meter, SharedDirectory, StoppedFeeds, Witnessing};
 
 use crate::config::ConfigPath;
 use crate::http::Readiness;
@@ -97,6 +97,9 @@ pub enum NodeError {
     /// Writing the log's first event.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// The directory in the log.
+    #[error("the directory of members cannot be read ({0}); if it is archived, its folder must be there")]
+    Directory(#[from] ReadError),
     /// The media folder.
     #[error(transparent)]
     Media(#[from] MediaStoreError),
@@ -122,6 +125,10 @@ pub struct Node {
     pub directory: SharedDirectory,
     /// Feeds that forked.
     pub stopped: StoppedFeeds,
+    /// What is taken into the log from others goes through it.
+    pub gate: Gate,
+    /// The feeds that this node carries are not in its log, but with other servers.
+    pub feeds_elsewhere: bool,
     /// Its media files.
     pub media: Arc<MediaStore>,
     /// The files of the key that it seals with.
@@ -195,6 +202,8 @@ impl Node {
         }
         let known = Directory::trusting(trusted).knowing_own(code.clone(), public.clone());
         let directory = SharedDirectory::new(log.clone(), known);
+        // Without the members that it knew it would refuse everybody, and say again what was changed since.
+        directory.check()?;
         let media = {
             let (folder, config) = (config.data_dir.join("media"), config.media.clone());
             tokio::task::spawn_blocking(move || MediaStore::open(folder, &config))
@@ -215,6 +224,8 @@ impl Node {
             log,
             directory,
             stopped: StoppedFeeds::default(),
+            gate: Gate::default(),
+            feeds_elsewhere: false,
             media,
             keys,
             snapshots,

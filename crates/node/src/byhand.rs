@@ -38,7 +38,8 @@ static PLACES: Semaphore = Semaphore::const_new(AT_ONCE);
 impl Node {
     /// Takes files into this node.
     pub fn importer(&self) -> Importer {
-        Importer::new(self.log.clone(), self.directory.clone(), self.media.clone(), self.stopped.clone())
+        let (directory, media, stopped) = (self.directory.clone(), self.media.clone(), self.stopped.clone());
+        Importer::new(self.log.clone(), directory, media, stopped, self.gate.clone())
     }
 
     /// Makes files out of this node.
@@ -60,7 +61,13 @@ impl Node {
     }
 }
 
-fn place() -> Result<SemaphorePermit<'static>, ApiError> {
+fn place_at(node: &Node) -> Result<SemaphorePermit<'static>, ApiError> {
+    if node.feeds_elsewhere {
+        return Err(ApiError::conflict(
+            "Sàn này giữ dữ liệu trong JetStream: hãy xuất, nhập tệp ở nút của tỉnh hoặc trung ương.",
+            "This exchange keeps its feeds in JetStream: take files in and out at a province's or the ministry's node.",
+        ));
+    }
     PLACES.try_acquire().map_err(|_| {
         ApiError::unavailable(
             "Đang có các tệp khác được nhập hoặc xuất. Hãy thử lại sau.",
@@ -109,7 +116,7 @@ pub(crate) async fn import<S: ModelSet>(
     request: Request,
 ) -> Result<Answer<ImportReport>, ApiError> {
     let actor = actor(&principal, Action::CarryFeeds)?;
-    let _place = place()?;
+    let _place = place_at(&desk.node)?;
     let mut import = desk.node.importer().begin();
     let mut pieces = Pieces::of(request)?;
     while let Some(piece) = pieces.next().await? {
@@ -183,7 +190,7 @@ pub(crate) async fn export<S: ModelSet>(
     let bad = |why: String| ApiError::bad_request(format!("Yêu cầu không hợp lệ: {why}."), format!("{why}."));
     let Query(wanted) = wanted.map_err(|rejection| bad(rejection.body_text()))?;
     let selection = wanted.selection().map_err(bad)?;
-    let place = place()?;
+    let place = place_at(&desk.node)?;
     let earlier = earlier(request).await?;
     let begun = desk.node.exporter().begin(&selection, earlier.as_ref(), desk.now_ms()).await;
     let export = begun.map_err(|error| export_error(&error))?;

@@ -93,9 +93,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
 /// # Errors
 /// Whatever keeps it from starting.
 pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
-    let node = Node::open(&config.node, Trust::Own, concat!("ndxp-gateway ", env!("CARGO_PKG_VERSION"))).await?;
+    let mut node = Node::open(&config.node, Trust::Own, concat!("ndxp-gateway ", env!("CARGO_PKG_VERSION"))).await?;
     let open = OpenStore::open(&config.exchange.store, &node, shutdown).await?;
     let store = Arc::clone(&open.store);
+    node.feeds_elsewhere = !open.is_alone();
     enrol(&node, store.as_ref(), config).await?;
     let readiness = Readiness::new();
     node.report_to(&readiness, shutdown);
@@ -115,7 +116,7 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
     );
     // Members remember what they saw of a gateway's log: several processes have several, and would look like liars.
     let service = if open.is_alone() { service.with_witness(Arc::clone(&node.witness)) } else { service };
-    let service = service.with_meter(node.meter.clone());
+    let service = service.with_meter(node.meter.clone()).with_gate(node.gate.clone());
     let service = service.with_deliveries(deliveries.clone()).with_limits(config.exchange.limits.limits()?);
     let service = Arc::new(service);
     let view = DeliveryView::new(deliveries, Arc::clone(&store), node.directory.clone());
@@ -130,7 +131,15 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
     shutdown
         .spawn("exchange", async move { grpc::serve(listener, &identity, serving, tls::member_identity, stop).await });
 
-    node.change_keys(Some(members::announce(Arc::clone(&service))), shutdown);
+    if open.is_alone() {
+        node.change_keys(Some(members::announce(Arc::clone(&service))), shutdown);
+    } else if node.keys.state()?.next.is_some() {
+        // The others would go on sealing with the old key, which nobody believes once it is revoked.
+        anyhow::bail!(
+            "[node] signing_key: with several gateway processes the key is not changed while they run; \
+             remove the file ending in .next, and see docs/jetstream.md"
+        );
+    }
     let answering = members::answer(store, Arc::clone(&service), shutdown.watch());
     shutdown.spawn("members' keys", async move {
         answering.await;

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::admit::Admission;
 use crate::evidence::{Evidence, two_stories};
-use crate::{Alarm, LogStore, Media, MediaError, SharedDirectory, StoppedFeeds, admit, receipt_events};
+use crate::{Alarm, Gate, LogStore, Media, MediaError, SharedDirectory, StoppedFeeds, admit, receipt_events};
 
 /// Bytes handed to the decoder at a time: what it may hold beside one frame.
 const SLICE_BYTES: usize = 64 << 10;
@@ -27,12 +27,13 @@ pub struct Importer {
     directory: SharedDirectory,
     media: Arc<dyn Media>,
     stopped: StoppedFeeds,
+    gate: Gate,
 }
 
 impl Importer {
-    /// Imports into `log` and `media`.
-    pub fn new(log: Log, directory: SharedDirectory, media: Arc<dyn Media>, stopped: StoppedFeeds) -> Self {
-        Self { store: LogStore::new(log.clone()), log, directory, media, stopped }
+    /// Imports into `log` and `media`, through the `gate` that whatever else takes entries into this log goes through.
+    pub fn new(log: Log, directory: SharedDirectory, media: Arc<dyn Media>, stopped: StoppedFeeds, gate: Gate) -> Self {
+        Self { store: LogStore::new(log.clone()), log, directory, media, stopped, gate }
     }
 
     /// Begins to take a file: push its bytes, then finish.
@@ -55,9 +56,15 @@ impl Importer {
         if feed.lane == Lane::Local {
             return Err(Outcome::NotForThisNode);
         }
-        if feed.lane == Lane::Directory && gateway.is_none_or(|gateway| *gateway == feed.origin) || gateway == Some(own)
-        {
+        if feed.lane == Lane::Directory && gateway.is_none_or(|gateway| *gateway == feed.origin) {
             return Ok(());
+        }
+        if gateway == Some(own) {
+            // As for a push.
+            return directory.admits(&feed.origin).map_err(|refusal| match refusal {
+                Refusal::NotAMember(_) => Outcome::Unknown(refusal),
+                refusal => Outcome::Refused(refusal),
+            });
         }
         match directory.may_read(own, feed) {
             Ok(()) => Ok(()),
@@ -198,6 +205,8 @@ impl Import {
         if progress.ended.is_some() {
             return;
         }
+        let gate = self.node.gate.clone();
+        let _open = gate.pass(feed.lane).await;
         if let Err(outcome) = self.node.concerns(&self.node.directory.get(), &feed) {
             progress.ended = Some(outcome);
             return;

@@ -29,6 +29,7 @@ use httt_feed::Lane;
 use httt_wire::exchange::{self as wire, RefusalCode};
 use httt_wire::json::Strictness;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 pub use credentials::{Client, ClientKey, ClientTwice, Clients};
@@ -36,6 +37,7 @@ pub use record::{CUT, CallRecord, CallSink};
 
 use super::BodyFormat;
 use super::answer::{Answer, refusal};
+
 use crate::quota::{CallQuotas, CallRates, Class};
 use crate::{MAX_CALL_BYTES, MAX_WAIT_MS, Service, refusal_from_wire};
 
@@ -76,9 +78,18 @@ struct Platform {
     service: Arc<Service>,
     options: PlatformOptions,
     quotas: Mutex<CallQuotas<String>>,
+    urgent_bodies: Semaphore,
+    bulk_bodies: Semaphore,
 }
 
+/// Bodies that may arrive at once, of urgent calls and of others.
+const MAX_BODIES: usize = 96;
+
 impl Platform {
+    fn bodies(&self, class: Class) -> &Semaphore {
+        if class == Class::Urgent { &self.urgent_bodies } else { &self.bulk_bodies }
+    }
+
     fn now_ms(&self) -> i64 {
         (self.options.uptime)()
     }
@@ -103,7 +114,13 @@ impl Platform {
 pub fn router(service: Arc<Service>, options: PlatformOptions) -> Router {
     let mut quotas = CallQuotas::new(CallRates::UNLIMITED);
     options.clients.all().for_each(|client| quotas.set_rates(&client.key.name(), client.rates));
-    let platform = Arc::new(Platform { service, options, quotas: Mutex::new(quotas) });
+    let platform = Arc::new(Platform {
+        service,
+        options,
+        quotas: Mutex::new(quotas),
+        urgent_bodies: Semaphore::new(MAX_BODIES),
+        bulk_bodies: Semaphore::new(MAX_BODIES),
+    });
     Router::new()
         .route(TOKEN, post(token::issue))
         .route(HEADS, get(heads))
@@ -274,16 +291,19 @@ async fn waited_read(
     let mut since = wire::HeadsResponse::default();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let wait_ms = if since.log_id.is_empty() { 0 } else { left.as_millis() as u32 };
+        let (begins, before) = (since.log_id.is_empty(), since.position);
+        let wait_ms = if begins { 0 } else { left.as_millis() as u32 };
         // The position is taken before the feed is read: what comes in between ends the next wait at once.
         let heads = wire::HeadsRequest { log_id: since.log_id, after: since.position, wait_ms };
         let news = if left.is_zero() { None } else { Some(service.heads(&client.member, heads).await) };
         let answer = service.read(&client.member, request).await;
         let something = !answer.entries.is_empty() || !answer.packed.is_empty() || answer.refusal.is_some();
-        match news {
-            Some(news) if !something => since = news,
-            _ => return answer,
+        let Some(news) = news.filter(|news| !something && news.refusal.is_none()) else { return answer };
+        // A wait that ended with nothing new was ended by somebody: too many at once, or the node stops.
+        if !begins && news.position == before && news.heads.is_empty() {
+            return answer;
         }
+        since = news;
     }
 }
 

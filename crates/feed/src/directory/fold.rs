@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use httt_wire::{Message, Name, directory as pb, feed};
 
-use super::{Certificate, Directory, KeyEntry, Member, ReadGrant};
+use super::{Accepted, Certificate, Directory, KeyEntry, Member, ReadGrant};
 use crate::{AgencyCode, Audience, Digest, FeedId, Lane, PublicKey};
 
 impl Directory {
@@ -51,7 +51,13 @@ impl Directory {
             let fingerprint = Digest::from_slice(&revoked.fingerprint);
             if let Some(member) = self.member_mut(&revoked.member) {
                 for entry in member.keys.values_mut().filter(|entry| Some(entry.key.fingerprint()) == fingerprint) {
-                    entry.revoked.get_or_insert_with(|| last_accepted(&revoked.last_accepted));
+                    let last = last_accepted(&revoked.last_accepted);
+                    // Said again it can only take back more: what a retiring member was believed must not outlive what
+                    // the operator knows.
+                    entry.revoked = Some(match entry.revoked.take() {
+                        None => last,
+                        Some(known) => narrower(known, &last),
+                    });
                 }
             }
         } else if let Some(granted) = decode::<pb::CarrierGranted>(event) {
@@ -108,7 +114,12 @@ impl Directory {
     }
 }
 
-fn last_accepted(list: &[pb::LastAccepted]) -> BTreeMap<(Audience, Lane), u64> {
+/// Of each feed the earlier sequence; a feed that either leaves out has none.
+fn narrower(known: Accepted, said: &Accepted) -> Accepted {
+    known.into_iter().filter_map(|(feed, last)| Some((feed.clone(), last.min(*said.get(&feed)?)))).collect()
+}
+
+pub(super) fn last_accepted(list: &[pb::LastAccepted]) -> Accepted {
     list.iter()
         .filter_map(|last| Some(((Audience::new(&last.audience).ok()?, Lane::from_wire(last.lane)?), last.sequence)))
         .collect()

@@ -60,6 +60,14 @@ impl KeyFiles {
         read(&self.in_use)
     }
 
+    /// The key in use, or the one that is about to be, without changing anything: for who looks beside a running node.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no key.
+    pub fn peek(&self) -> Result<SigningKey, KeyFilesError> {
+        read(if self.in_use.exists() { &self.in_use } else { &self.next })
+    }
+
     /// What of a change is in the files.
     ///
     /// # Errors

@@ -124,8 +124,10 @@ impl Rules<'_> {
         let unknown = || Refusal::UnknownKey { member: member.code.clone() };
         let fingerprint: Fingerprint = fingerprint.trim().parse().map_err(|_| unknown())?;
         let found = member.all_keys().find(|(key, _)| key.fingerprint() == fingerprint);
+        let received = received(&member.code, self.context.heads);
         match found.ok_or_else(unknown)? {
-            (_, true) => return Err(Refusal::AlreadyRevoked),
+            // One that was retired may be taken back further than its member, or whoever spoke for it, said.
+            (_, true) if !member.is_revoked_less(fingerprint, &received) => return Err(Refusal::AlreadyRevoked),
             _ if fingerprint == self.context.own_key => return Err(Refusal::KeyInUse),
             _ => {}
         }
@@ -133,7 +135,7 @@ impl Rules<'_> {
             member: member.code.to_string(),
             fingerprint: fingerprint.0.to_vec(),
             reason: self.reason.clone(),
-            last_accepted: received(&member.code, self.context.heads),
+            last_accepted: received,
         };
         Ok(vec![said(&member.code, &revoked)])
     }

@@ -17,6 +17,12 @@ use tokio::sync::watch;
 
 use super::{MAX_KEYS, decide::received};
 
+/// Keys that a member had in all; its operator's way out is the gateway's operator.
+const MAX_KEYS_EVER: usize = 128;
+/// Feeds that a retiring key may be said to have sealed.
+const MAX_RETIRED_FEEDS: usize = 256;
+/// Largest last sequence a retiring member is believed: more than any feed gets in a century of a batch a second.
+const MAX_LAST_SEALED: u64 = 1 << 32;
 /// Most bytes read of such a feed at a time.
 const MAX_READ_BYTES: usize = 256 * 1024;
 /// Who says these events.
@@ -28,9 +34,7 @@ pub(crate) async fn answer(store: Arc<dyn Store>, service: Arc<Service>, mut sto
     let mut seen = BTreeMap::new();
     loop {
         changes.borrow_and_update();
-        if let Err(error) = catch_up(store.as_ref(), &service, &mut seen).await {
-            tracing::error!(%error, "members that change their keys cannot be answered; it is tried again");
-        }
+        catch_up(store.as_ref(), &service, &mut seen).await;
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             _ = stop.wait_for(|stop| *stop) => return,
@@ -38,26 +42,44 @@ pub(crate) async fn answer(store: Arc<dyn Store>, service: Arc<Service>, mut sto
     }
 }
 
-async fn catch_up(store: &dyn Store, service: &Service, seen: &mut BTreeMap<FeedId, u64>) -> Result<(), StoreError> {
+async fn catch_up(store: &dyn Store, service: &Service, seen: &mut BTreeMap<FeedId, u64>) {
     let own = Audience::One(store.origin().clone());
     let told = store.heads(0).into_iter().filter(|head| head.feed.lane == Lane::Report && head.feed.audience == own);
-    for FeedHead { feed, head, .. } in told {
+    for head in told {
         // What a suspended member said is answered when it is resumed.
-        if service.directory().admits(&feed.origin).is_err() {
+        if service.directory().admits(&head.feed.origin).is_err() {
             continue;
         }
-        let mut after = seen.get(&feed).copied().unwrap_or(0);
-        while after < head.sequence {
-            let entries = store.read(&feed, after, MAX_READ_BYTES).await?;
-            if entries.is_empty() {
-                break;
+        // One member's trouble is nobody else's.
+        if let Err(error) = catch_up_feed(store, service, seen, &head).await {
+            tracing::error!(feed = %head.feed, %error, "a member that changes its key cannot be answered; it is tried again");
+        }
+    }
+}
+
+async fn catch_up_feed(
+    store: &dyn Store,
+    service: &Service,
+    seen: &mut BTreeMap<FeedId, u64>,
+    FeedHead { feed, head, .. }: &FeedHead,
+) -> Result<(), StoreError> {
+    let mut after = seen.get(feed).copied().unwrap_or(0);
+    while after < head.sequence {
+        let entries = store.read(feed, after, MAX_READ_BYTES).await?;
+        if entries.is_empty() {
+            break;
+        }
+        for bytes in entries {
+            let batch = httt_feed::parse(bytes)?;
+            match answer_batch(service, &batch).await {
+                // What cannot be said is no better the next time.
+                Err(StoreError::Refused(refusal)) => {
+                    tracing::error!(%feed, %refusal, "a member's change of its key cannot be answered");
+                }
+                answered => answered?,
             }
-            for bytes in entries {
-                let batch = httt_feed::parse(bytes)?;
-                after = batch.sequence();
-                answer_batch(service, &batch).await?;
-                seen.insert(feed.clone(), after);
-            }
+            after = batch.sequence();
+            seen.insert(feed.clone(), after);
         }
     }
     Ok(())
@@ -94,7 +116,8 @@ pub fn answer_to(
             return vec![];
         };
         let taken = directory.members().any(|other| other.knows_key(&key));
-        if taken || known.keys().count() >= MAX_KEYS {
+        if taken || known.keys().count() >= MAX_KEYS || known.all_keys().count() >= MAX_KEYS_EVER {
+            tracing::warn!(%member, taken, "a key was offered that is taken, or the member has too many; it is not added");
             return vec![];
         }
         let added = pb::KeyAdded { member: member.to_string(), key: Some(key.to_wire()) };
@@ -115,12 +138,26 @@ pub fn answer_to(
             member: member.to_string(),
             fingerprint: retired.fingerprint.clone(),
             reason: retired.reason.chars().take(200).collect(),
-            last_accepted: later(retired.last_sealed, received(member, heads)),
+            last_accepted: later(believed(member, directory, retired.last_sealed), received(member, heads)),
         };
         let id = derived_id(&[b"key revoked\0", member.as_str().as_bytes(), &fingerprint.0]);
         return vec![NewEvent::of(Audience::All, Lane::Directory, stream, &revoked).with_id(id).with_actor(ACTOR)];
     }
     vec![]
+}
+
+/// What a retiring member may say of what is still on its way: of feeds it can have, and not more of it than a long time
+/// without a link makes. Without an end the key would stay good for ever.
+fn believed(member: &AgencyCode, directory: &Directory, said: Vec<pb::LastAccepted>) -> Vec<pb::LastAccepted> {
+    let possible = |last: &pb::LastAccepted| {
+        last.sequence <= MAX_LAST_SEALED
+            && Lane::from_wire(last.lane).is_some_and(|lane| lane != Lane::Local)
+            && Audience::new(&last.audience).is_ok_and(|audience| match &audience {
+                Audience::All => true,
+                Audience::One(one) => one != member && directory.member(one).is_some(),
+            })
+    };
+    said.into_iter().filter(possible).take(MAX_RETIRED_FEEDS).collect()
 }
 
 /// Of each feed the later of what the member sealed and what was received: the first may still be on its way, the second

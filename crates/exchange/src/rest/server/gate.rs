@@ -15,6 +15,7 @@ use httt_wire::exchange::{self as wire, RefusalCode};
 
 use super::credentials::{Client, Denied};
 use super::record::{CallRecord, Recording};
+use super::token::MAX_FORM_BYTES;
 use super::{HEADS, Platform, RefusedWith, TOKEN, respond};
 use crate::MAX_MESSAGE_BYTES;
 use crate::quota::Class;
@@ -90,12 +91,15 @@ async fn let_in(
         parts.extensions.insert(client);
     }
     let announced = announced(&parts.headers);
-    if announced > MAX_MESSAGE_BYTES as u64 {
+    if announced > if is_token { MAX_FORM_BYTES } else { MAX_MESSAGE_BYTES } as u64 {
         return Err(too_large());
     }
     // What is announced is paid before it is read: who is over the limit shall not send for nothing.
     platform.take(record, class, announced).map_err(|wait_ms| busy(wait_ms, class))?;
-    let body = read(body).await?;
+    // Bodies that arrive take bounded memory, and bulk leaves urgent ones theirs.
+    let _room = platform.bodies(class).try_acquire().map_err(|_| busy(BODY_PAUSE_MS, class))?;
+    // Whoever asks for a token is nobody yet: no more of its body is read than a form has.
+    let body = read(body, if is_token { MAX_FORM_BYTES } else { MAX_MESSAGE_BYTES }).await?;
     record.bytes_in = body.len() as u64;
     platform.charge(record, class, record.bytes_in.saturating_sub(announced));
     Ok(Request::from_parts(parts, Body::from(body)))
@@ -125,8 +129,11 @@ fn announced(headers: &HeaderMap) -> u64 {
     headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
-async fn read(body: Body) -> Result<Bytes, Response> {
-    match tokio::time::timeout(BODY_READ_TIMEOUT, axum::body::to_bytes(body, MAX_MESSAGE_BYTES)).await {
+/// When to come back if too many bodies arrive at once, ms.
+const BODY_PAUSE_MS: u32 = 1_000;
+
+async fn read(body: Body, most: usize) -> Result<Bytes, Response> {
+    match tokio::time::timeout(BODY_READ_TIMEOUT, axum::body::to_bytes(body, most)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) if is_limit(&error) => Err(too_large()),
         Ok(Err(_)) => {

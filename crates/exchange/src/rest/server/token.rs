@@ -15,7 +15,7 @@ use super::credentials::{Denied, TOKEN_LIFE_S};
 use super::gate::{From, oauth_error, slowly};
 
 /// Largest token request.
-const MAX_FORM_BYTES: usize = 4 * 1024;
+pub(super) const MAX_FORM_BYTES: usize = 4 * 1024;
 
 pub(super) async fn issue(
     State(platform): State<Arc<Platform>>,
