@@ -48,7 +48,7 @@ pub use evidence::{Evidence, derived_id};
 pub use httt_wire::exchange::RefusalCode;
 pub use limits::{Held, Limiter, Limits, Use};
 pub use meter::{Flow, Meter, Passed, Topic};
-pub use pack::{MAX_UNPACKED_BYTES, OnTheWire, pack, unpack};
+pub use pack::{DICTIONARY, MAX_UNPACKED_BYTES, OnTheWire, pack, unpack};
 pub use peer::{Media, MediaError, MediaStat, Peer, PeerError};
 pub use refusal::{busy, refusal_from_wire, refusal_to_wire};
 pub use runner::{Link, LinkState, PushesFor, RunnerOptions, SpanOf, run};
