@@ -50,7 +50,7 @@ pub use gate::{Closed, Gate, Passing};
 pub use httt_wire::exchange::RefusalCode;
 pub use limits::{Held, Limiter, Limits, Use};
 pub use meter::{Flow, Meter, Passed, Topic};
-pub use pack::{MAX_UNPACKED_BYTES, OnTheWire, pack, unpack};
+pub use pack::{DICTIONARY, MAX_UNPACKED_BYTES, OnTheWire, pack, unpack};
 pub use peer::{Media, MediaError, MediaStat, Peer, PeerError};
 pub use refusal::{busy, refusal_from_wire, refusal_to_wire};
 pub use runner::{Link, LinkState, PushesFor, RunnerOptions, SpanOf, run};

@@ -20,8 +20,9 @@ const MIN_PACK_BYTES: usize = 200;
 /// Above this level zstd takes several times as long for a few percent.
 const LEVEL: i32 = 3;
 
-/// Words that batches repeat, the most frequent last: zstd names what is near with fewer bits. For ever as it is.
-const DICTIONARY: &[u8] = b"httt.directory.v1.MemberEnrolled\
+/// What both sides' compressors start from, a raw content dictionary without an id: words that batches repeat, the most
+/// frequent last, since zstd names what is near with fewer bits. For ever as it is.
+pub const DICTIONARY: &[u8] = b"httt.directory.v1.MemberEnrolled\
 httt.directory.v1.KeyAdded\
 httt.report.v1.ReportSubmitted\
 httt.bulletin.v1.BulletinPublished\

@@ -1,28 +1,27 @@
-//! Makes the cases of `refusals.json`: entries and wishes, and the verdict of this program on each.
+//! Makes the entries of `refusals.json`, and the verdict of this program on each.
+
+mod shape;
 
 use bytes::Bytes;
-use httt_feed::{
-    AgencyCode, Digest, FeedId, Head, Lane, MAX_BATCH_BYTES, MAX_EVENT_BYTES, MAX_NAME_BYTES, MemberKind, Refusal,
-};
+use httt_feed::{AgencyCode, Digest, FeedId, Head, Lane, MemberKind, Refusal};
 use httt_node::exchange::{admit, refusal_to_wire};
 use httt_wire::exchange::RefusalCode;
 use httt_wire::{Message as _, feed as pb};
 use serde_json::{Value, json};
 
-use super::make::{by_token, chain, directory_batches, enrolled, folded, said};
-use super::parts::{Sealed, batch, bytes_json, seal};
+use super::make::{by_token, chain, said};
+use super::parts::{Sealed, batch, bytes_json, seal, signer};
+use super::rights::rights;
+use super::steps::{directory_batches, enrolled, folded, until};
 
-/// The steps that most cases rest on.
-const ENROLLED: [&str; 4] = ["founding", "members", "carrier-granted", "keys-added"];
-const REVOKED: [&str; 6] = ["founding", "members", "carrier-granted", "keys-added", "key-revoked", "key-added-again"];
-const WITHDRAWN: [&str; 7] =
-    ["founding", "members", "carrier-granted", "keys-added", "key-revoked", "key-added-again", "carrier-withdrawn"];
+/// The step that most cases rest on, with all before it.
+const ENROLLED: &str = "keys-added";
 
 /// One entry that arrives.
 struct Entry {
     name: &'static str,
     about: &'static str,
-    directory: &'static [&'static str],
+    directory: Vec<&'static str>,
     feed: String,
     /// What is held of the feed.
     head: Option<Head>,
@@ -40,7 +39,7 @@ fn entry(name: &'static str, about: &'static str, bytes: Bytes, expected: Refusa
             Some(FeedId::new(origin, audience, Lane::from_wire(batch.lane)?).to_string())
         });
     let feed = feed.unwrap_or_else(|| "TW→*/emergency".to_owned());
-    Entry { name, about, directory: &ENROLLED, feed, head: None, bytes, expected }
+    Entry { name, about, directory: until(ENROLLED), feed, head: None, bytes, expected }
 }
 
 impl Entry {
@@ -48,8 +47,13 @@ impl Entry {
         Self { head: Some(Head { sequence: sealed.batch.sequence, digest: sealed.digest() }), ..self }
     }
 
-    fn with(self, directory: &'static [&'static str]) -> Self {
-        Self { directory, ..self }
+    /// With the directory up to this step.
+    fn with(self, last: &str) -> Self {
+        Self { directory: until(last), ..self }
+    }
+
+    fn without_directory(self) -> Self {
+        Self { directory: Vec::new(), ..self }
     }
 
     fn asked_for(self, feed: &str) -> Self {
@@ -57,7 +61,7 @@ impl Entry {
     }
 
     fn judged(self) -> Value {
-        let directory = folded(self.directory);
+        let directory = folded(&self.directory);
         let feed: FeedId = self.feed.parse().expect("feed");
         let admission = admit(&directory, &feed, self.head, std::slice::from_ref(&self.bytes));
         let refusal = admission.refused.map(|(_, refusal)| refusal);
@@ -76,20 +80,13 @@ impl Entry {
 }
 
 /// A verdict as it goes over the wire; 0: it is good.
-fn told(refusal: Option<&Refusal>) -> Value {
+pub(crate) fn told(refusal: Option<&Refusal>) -> Value {
     let Some(wire) = refusal.map(refusal_to_wire) else { return json!({ "code": null, "number": 0 }) };
     let mut told = json!({ "code": wire.code().as_str_name(), "number": wire.code });
     if wire.code() == RefusalCode::Gap {
         told["expected_sequence"] = json!(wire.expected_sequence);
     }
     told
-}
-
-/// A batch changed before it is sealed, so that its signature is good.
-fn altered(feed: &str, key: &str, change: impl FnOnce(&mut pb::Batch)) -> Bytes {
-    let mut batch = batch(feed, None, said("altered"));
-    change(&mut batch);
-    seal(key, batch).bytes
 }
 
 /// An envelope changed after it was sealed.
@@ -120,17 +117,17 @@ fn good() -> Vec<Entry> {
         entry("p256", "by an ECDSA key", p256.bytes, Good),
         entry("rsa", "by an RSA key", rsa.bytes, Good),
         entry("founding", "the directory's first batch, by the trusted key that it brings", founding.bytes, Good)
-            .with(&[]),
+            .without_directory(),
         entry(
             "revoked-before",
             "by a revoked key, at a sequence received before the revocation",
             two.bytes.clone(),
             Good,
         )
-        .with(&REVOKED)
+        .with("key-added-again")
         .after(&one),
         entry("rotated", "by the new key, after the old one's last sequence", next.bytes, Good)
-            .with(&REVOKED)
+            .with("key-added-again")
             .after(&two),
     ]
 }
@@ -155,7 +152,8 @@ fn unproven() -> Vec<Entry> {
     let by = |key: &str, feed: &str| seal(key, batch(feed, None, said("x"))).bytes;
     vec![
         entry("no-member", "its origin is in no directory", by("h99", "H99→TW/report"), NotAMember),
-        entry("no-directory", "nothing is known yet but the trusted fingerprint", first.bytes, NotAMember).with(&[]),
+        entry("no-directory", "nothing is known yet but the trusted fingerprint", first.bytes, NotAMember)
+            .without_directory(),
         entry("unknown-key", "by a key that its origin never had", by("stranger", "TW→*/emergency"), UnknownKey),
         entry("others-key", "by another member's key", by("h24", "TW→*/emergency"), UnknownKey),
         entry(
@@ -164,16 +162,27 @@ fn unproven() -> Vec<Entry> {
             pretender.bytes,
             UnknownKey,
         )
-        .with(&[]),
+        .without_directory(),
         entry(
             "founding-resigned",
             "the first directory batch, signed by another key than the trusted one that it brings",
-            seal("other-gateway", founding).bytes,
+            seal("other-gateway", founding.clone()).bytes,
+            UnknownKey,
+        )
+        .without_directory(),
+        entry(
+            "founding-forged",
+            "the same, naming the trusted key as the one that signed",
+            {
+                let mut forged = pb::SealedBatch::decode(seal("other-gateway", founding).bytes).expect("sealed");
+                forged.signature.as_mut().expect("signature").key_id = signer("ndxp").public.id().0.to_vec();
+                forged.encode_to_vec().into()
+            },
             BadSignature,
         )
-        .with(&[]),
+        .without_directory(),
         entry("revoked", "by a revoked key, after the last sequence that was received", three.bytes, RevokedKey)
-            .with(&REVOKED)
+            .with("key-added-again")
             .after(&two),
         entry(
             "revoked-elsewhere",
@@ -181,7 +190,7 @@ fn unproven() -> Vec<Entry> {
             elsewhere.bytes,
             RevokedKey,
         )
-        .with(&REVOKED),
+        .with("key-added-again"),
         entry("province-to-all", "a province speaks to members, not to all", by("h24", "H24→*/content"), NoRight),
         entry("province-directory", "the directory is the gateway's", by("h24", "H24→TW/directory"), NoRight),
         entry("carrier-says", "a carrier originates nothing", by("h55-lgsp", "H55.LGSP→TW/report"), NoRight),
@@ -212,125 +221,6 @@ fn unproven() -> Vec<Entry> {
     ]
 }
 
-fn shapeless() -> Vec<Entry> {
-    use RefusalCode::Malformed;
-    let [first, second, _] = chain();
-    let event = |change: fn(&mut pb::Event)| altered("TW→*/content", "tw", |batch| change(&mut batch.events[0]));
-    let batch = |change: fn(&mut pb::Batch)| altered("TW→*/content", "tw", change);
-    // Field 2 before field 1: the same message to a decoder, other bytes, another leaf.
-    let reordered = {
-        let sealed = pb::SealedBatch::decode(first.bytes.clone()).expect("sealed");
-        let only = |body, signature| pb::SealedBatch { body, signature }.encode_to_vec();
-        [only(Bytes::new(), sealed.signature), only(sealed.body, None)].concat()
-    };
-    let extended = [first.bytes.as_ref(), &[0x18, 0x01]].concat();
-    vec![
-        entry("empty", "no bytes: an envelope without signature", Bytes::new(), Malformed),
-        entry("rubbish", "no protobuf message", Bytes::from_static(&[0xff; 16]), Malformed),
-        entry("no-signature", "an envelope without signature", envelope(|sealed| sealed.signature = None), Malformed),
-        entry("reordered", "the envelope's fields in another order: not canonical", reordered.into(), Malformed),
-        entry("extended", "an unknown field after the envelope's own: not canonical", extended.into(), Malformed),
-        entry(
-            "key-id-short",
-            "a key id of 7 bytes",
-            envelope(|sealed| sealed.signature.as_mut().expect("signature").key_id.truncate(7)),
-            Malformed,
-        ),
-        entry(
-            "body-rubbish",
-            "a body that is no Batch",
-            envelope(|sealed| sealed.body = Bytes::from_static(&[0xff; 9])),
-            Malformed,
-        ),
-        entry("other-feed", "asked for one feed, given another", second.bytes, Malformed).asked_for("TW→*/content"),
-        entry("sequence-zero", "sequences start at 1", batch(|batch| batch.sequence = 0), Malformed),
-        entry(
-            "sequence-huge",
-            "2^63 - 1 and above are no sequences",
-            batch(|batch| batch.sequence = i64::MAX as u64),
-            Malformed,
-        ),
-        entry(
-            "first-with-previous",
-            "nothing comes before the first",
-            batch(|batch| batch.previous = vec![7; 32]),
-            Malformed,
-        ),
-        entry(
-            "second-without-previous",
-            "sequence 2 names no batch before it",
-            batch(|batch| batch.sequence = 2),
-            Malformed,
-        ),
-        entry(
-            "previous-short",
-            "`previous` has 31 bytes",
-            batch(|batch| (batch.sequence, batch.previous) = (2, vec![7; 31])),
-            Malformed,
-        ),
-        entry("no-events", "a batch says something", batch(|batch| batch.events.clear()), Malformed),
-        entry("lane-unspecified", "lane 0", batch(|batch| batch.lane = 0), Malformed),
-        entry("lane-unknown", "lane 99", batch(|batch| batch.lane = 99), Malformed),
-        entry(
-            "origin-lower-case",
-            "agency codes are A-Z, 0-9 and dots",
-            batch(|batch| batch.origin = "tw".into()),
-            Malformed,
-        ),
-        entry("audience-empty", "no agency code", batch(|batch| batch.audience.clear()), Malformed),
-        entry("event-id-short", "an event id of 15 bytes", event(|event| event.id.truncate(15)), Malformed),
-        entry("event-without-stream", "an event without stream", event(|event| event.stream.clear()), Malformed),
-        entry("event-without-type", "an event without type", event(|event| event.r#type.clear()), Malformed),
-        entry("event-version-zero", "versions start at 1", event(|event| event.version = 0), Malformed),
-        entry(
-            "event-version-huge",
-            "2^63 and above are no versions",
-            event(|event| event.version = 1 << 63),
-            Malformed,
-        ),
-    ]
-}
-
-fn oversized() -> Vec<Entry> {
-    use RefusalCode::TooLarge;
-    let filled = |sizes: &[usize]| {
-        let sizes = sizes.to_vec();
-        altered("TW→*/content", "tw", move |batch| {
-            let one = batch.events.remove(0);
-            batch.events =
-                sizes.iter().map(|size| pb::Event { data: vec![0x61; *size].into(), ..one.clone() }).collect();
-        })
-    };
-    let named = |change: fn(&mut pb::Event, String)| {
-        let long = "s".repeat(MAX_NAME_BYTES + 1);
-        altered("TW→*/content", "tw", |batch| change(&mut batch.events[0], long))
-    };
-    vec![
-        entry("event-large", "an event's data of 48 KiB and one byte", filled(&[MAX_EVENT_BYTES + 1]), TooLarge),
-        entry(
-            "body-large",
-            "a body over 60 KiB",
-            filled(&[MAX_EVENT_BYTES, MAX_BATCH_BYTES - MAX_EVENT_BYTES]),
-            TooLarge,
-        ),
-        entry(
-            "sealed-large",
-            "an envelope over 60 KiB and 1,200 bytes",
-            filled(&[MAX_EVENT_BYTES, MAX_EVENT_BYTES]),
-            TooLarge,
-        ),
-        entry("stream-long", "a stream's name of 201 bytes", named(|event, long| event.stream = long), TooLarge),
-        entry("type-long", "an event type of 201 bytes", named(|event, long| event.r#type = long), TooLarge),
-        entry("actor-long", "an actor of 201 bytes", named(|event, long| event.actor = long), TooLarge),
-        entry(
-            "traceparent-long",
-            "a trace context of 201 bytes",
-            named(|event, long| event.traceparent = long),
-            TooLarge,
-        ),
-    ]
-}
-
 fn out_of_line() -> Vec<Entry> {
     use RefusalCode::{BrokenChain, Fork, Gap};
     let [first, second, third] = chain();
@@ -348,37 +238,83 @@ fn out_of_line() -> Vec<Entry> {
     ]
 }
 
-/// Wishes to push or read a feed: the caller, the feed, and what the gateway answers.
-fn rights() -> Vec<Value> {
-    use RefusalCode::{NoRight, NotAMember, Unspecified as Good, WrongMember};
-    let one = |call: &str, directory: &'static [&'static str], caller: &str, feed: &str, expected: RefusalCode| {
-        let (by, of, known) = (AgencyCode::new(caller).expect("code"), feed.parse().expect("feed"), folded(directory));
-        let verdict = if call == "push" { known.may_push(&by, &of) } else { known.may_read(&by, &of) };
-        let told = told(verdict.as_ref().err());
-        assert_eq!(told["number"], i32::from(expected), "{call} {caller} {feed}: {verdict:?}");
-        json!({ "call": call, "directory": directory, "caller": caller, "feed": feed, "expected": told })
-    };
+/// Keys that change, and members that do not take part for a while.
+fn rotating() -> Vec<Entry> {
+    use RefusalCode::{RevokedKey, UnknownKey, Unspecified as Good};
+    let [one, two, _] = revocable();
+    let by_next = |previous: &Sealed| seal("h24-next", batch("H24→TW/report", Some(previous), said("overlap"))).bytes;
+    let steps = directory_batches();
+    let head = &steps[until("gateway-key-revoked").len() - 1].2;
+    let directory = |key: &str| seal(key, batch("NDXP→*/directory", Some(head), said("x"))).bytes;
+    let by_suspended = seal("h55", batch("H55→TW/report", None, said("before"))).bytes;
     vec![
-        one("push", &ENROLLED, "H24", "H24→TW/report", Good),
-        one("push", &ENROLLED, "H55.LGSP", "H55→TW/report", Good),
-        one("push", &WITHDRAWN, "H55.LGSP", "H55→TW/report", WrongMember),
-        one("push", &ENROLLED, "H24", "H55→TW/report", WrongMember),
-        one("push", &ENROLLED, "H55", "H55.LGSP→TW/report", WrongMember),
-        one("push", &ENROLLED, "H99", "H99→TW/report", NotAMember),
-        one("push", &ENROLLED, "H24", "H24→H24/local", NoRight),
-        one("read", &ENROLLED, "H24", "TW→*/content", Good),
-        one("read", &ENROLLED, "H24", "TW→H24/content", Good),
-        one("read", &ENROLLED, "H24", "H24→TW/report", Good),
-        one("read", &ENROLLED, "H55.LGSP", "TW→H55/content", Good),
-        one("read", &WITHDRAWN, "H55.LGSP", "TW→H55/content", NoRight),
-        one("read", &ENROLLED, "H24", "TW→H55/content", NoRight),
-        one("read", &ENROLLED, "H24", "H24→H24/local", NoRight),
-        one("read", &ENROLLED, "H99", "TW→*/content", NotAMember),
+        entry("new-key-early", "by a key that is added only later", by_next(&one), UnknownKey)
+            .with("carrier-granted")
+            .after(&one),
+        entry("overlap-new", "two keys are good at once: by the new one", by_next(&one), Good).after(&one),
+        entry("overlap-old", "by the old one, which is not revoked yet", two.bytes, Good).after(&one),
+        entry("gateway-new-key", "the directory goes on with the gateway's new key", directory("ndxp-next"), Good)
+            .with("gateway-key-revoked")
+            .after(head),
+        entry("gateway-old-key", "and not with the old one, which was trusted first", directory("ndxp"), RevokedKey)
+            .with("gateway-key-revoked")
+            .after(head),
+        entry(
+            "of-suspended",
+            "of a suspended member: what it said stays good; that it may not push now is told to who calls",
+            by_suspended,
+            Good,
+        )
+        .with("suspended"),
+    ]
+}
+
+/// Batches of the lane status that say again all that their feed stands for.
+fn restating() -> Vec<Entry> {
+    use RefusalCode::{Fork, Gap, Malformed, Unspecified as Good};
+    let feed = "H24→TW/status";
+    let at = |sequence: u64, restates: bool, change: fn(&mut pb::Batch)| {
+        let mut batch = batch(feed, None, said("status"));
+        (batch.sequence, batch.restates) = (sequence, restates);
+        if sequence > 1 {
+            batch.previous = Digest::of(b"what came before").0.to_vec();
+        }
+        change(&mut batch);
+        seal("h24", batch)
+    };
+    let same = |_: &mut pb::Batch| {};
+    let first = at(1, false, same);
+    let begun = at(5, true, same);
+    let next = seal("h24", batch(feed, Some(&begun), said("changes")));
+    vec![
+        entry(
+            "restating-begins",
+            "of the lane status, restates: who holds nothing may begin here",
+            begun.bytes.clone(),
+            Good,
+        ),
+        entry("restating-first", "a first batch may restate, too", at(1, true, same).bytes, Good),
+        entry("restated-next", "the one after it, which restates nothing", next.bytes.clone(), Good).after(&begun),
+        entry("not-restating", "the same sequence, but it does not restate", at(5, false, same).bytes, Gap),
+        entry("after-restating", "the one after it, of which nothing is held", next.bytes, Gap),
+        entry("restating-gap", "who holds something of the feed has no gap before it either", begun.bytes.clone(), Gap)
+            .after(&first),
+        entry("restating-fork", "it restates, and another batch holds its sequence", begun.bytes, Fork).after(&at(
+            5,
+            true,
+            |batch| batch.sealed_at_ms += 1,
+        )),
+        entry(
+            "restating-elsewhere",
+            "only the lane status restates",
+            at(5, true, |batch| batch.lane = Lane::Report.to_wire()).bytes,
+            Malformed,
+        ),
     ]
 }
 
 pub(crate) fn refusals() -> Value {
-    let entries = [good(), unproven(), shapeless(), oversized(), out_of_line()];
+    let entries = [good(), unproven(), shape::shapeless(), shape::oversized(), out_of_line(), rotating(), restating()];
     let entries: Vec<Value> = entries.into_iter().flatten().map(Entry::judged).collect();
     json!({ "entries": entries, "rights": rights() })
 }

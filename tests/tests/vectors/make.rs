@@ -1,6 +1,7 @@
-//! Makes keys, batches and the directory, and says what this program makes of them.
+//! Makes keys and batches, and says what this program makes of them.
 
-use httt_feed::{AgencyCode, Algorithm, Audience, Directory, FeedId, Lane, MemberKind, Sealer, SigningKey, parse};
+use httt_feed::{AgencyCode, Algorithm, Digest, FeedId, Sealer, SigningKey, parse};
+use httt_node::rotation::{offer_proof, offered_key};
 use httt_wire::bulletin::{BulletinPublished, BulletinWithdrawn, Content, Priority};
 use httt_wire::{directory as pb, feed};
 use serde_json::{Value, json};
@@ -34,7 +35,23 @@ pub(crate) fn keys() -> Value {
             "signature": hex::encode(signature),
         })
     });
-    json!({ "keys": keys.collect::<Vec<_>>() })
+    json!({ "keys": keys.collect::<Vec<_>>(), "offer": offer() })
+}
+
+/// A key that is offered, and the proof that who offers it has it.
+fn offer() -> Value {
+    let (next, log_id) = (signer("h24-next"), Digest::of(b"httt test vector log").0[..16].to_vec());
+    let message = offer_proof("H24", &log_id);
+    let (key, proof) = (Some(next.public.to_wire()), next.sign(&message));
+    let offered = pb::KeyOffered { member: "H24".to_owned(), key, proof: proof.clone(), log_id: log_id.clone() };
+    assert_eq!(offered_key(&offered).as_ref(), Some(&next.public));
+    json!({
+        "member": "H24",
+        "key": "h24-next",
+        "log_id": hex::encode(log_id),
+        "message": hex::encode(message),
+        "proof": hex::encode(proof),
+    })
 }
 
 fn published(id: &str, title: &str) -> BulletinPublished {
@@ -146,132 +163,5 @@ fn fields(batch: &feed::Batch) -> Value {
         "sealed_at_ms": batch.sealed_at_ms,
         "events": events.collect::<Vec<_>>(),
         "restates": batch.restates,
-    })
-}
-
-/// One step of the directory: its name, what it is about, its events.
-type Step = (&'static str, &'static str, Vec<feed::Event>);
-
-pub(crate) fn enrolled(member: &str, kind: MemberKind, area: &str, keys: &[&str]) -> Vec<feed::Event> {
-    let stream = format!("member/{member}");
-    let enrolled = pb::MemberEnrolled {
-        member: member.to_owned(),
-        name: format!("Đơn vị {member}"),
-        kind: kind.into(),
-        area: area.to_owned(),
-        aliases: vec![],
-    };
-    let mut events = vec![event(&stream, 1, &enrolled)];
-    events.extend((2..).zip(keys).map(|(version, key)| event(&stream, version, &key_added(member, key))));
-    events
-}
-
-fn key_added(member: &str, key: &str) -> pb::KeyAdded {
-    pb::KeyAdded { member: member.to_owned(), key: Some(signer(key).public.to_wire()) }
-}
-
-/// From enrolment to revocation. Add steps at the end: cases name the steps that they rest on.
-fn steps() -> Vec<Step> {
-    let members = [
-        enrolled("TW", MemberKind::Central, "", &["tw"]),
-        enrolled("H24", MemberKind::Province, "31", &["h24"]),
-        enrolled("H55", MemberKind::Province, "19", &["h55"]),
-        enrolled("H55.LGSP", MemberKind::Carrier, "19", &["h55-lgsp"]),
-    ];
-    let granted = pb::CarrierGranted { carrier: "H55.LGSP".to_owned(), member: "H55".to_owned() };
-    let withdrawn = pb::CarrierWithdrawn { carrier: "H55.LGSP".to_owned(), member: "H55".to_owned() };
-    let last = |audience: &str, lane: Lane, sequence| pb::LastAccepted {
-        audience: audience.to_owned(),
-        lane: lane.to_wire(),
-        sequence,
-    };
-    let revoked = pb::KeyRevoked {
-        member: "H24".to_owned(),
-        fingerprint: signer("h24").public.fingerprint().0.to_vec(),
-        reason: "thiết bị bị mất".to_owned(),
-        last_accepted: vec![last("TW", Lane::Report, 2), last("TW", Lane::Status, 1)],
-    };
-    vec![
-        (
-            "founding",
-            "the first batch brings the key that signed it; believed because its fingerprint is the trusted one",
-            enrolled("NDXP", MemberKind::Gateway, "", &["ndxp"]),
-        ),
-        ("members", "four members and their keys", members.concat()),
-        ("carrier-granted", "H55.LGSP carries for H55", vec![event("member/H55", 3, &granted)]),
-        (
-            "keys-added",
-            "further keys: a rotation's new one, P-256, RSA",
-            vec![
-                event("member/H24", 3, &key_added("H24", "h24-next")),
-                event("member/TW", 3, &key_added("TW", "tw-p256")),
-                event("member/H55", 4, &key_added("H55", "h55-rsa")),
-            ],
-        ),
-        (
-            "key-revoked",
-            "H24's first key ends: what it sealed stays good up to the sequences named, and nowhere else",
-            vec![event("member/H24", 4, &revoked)],
-        ),
-        (
-            "key-added-again",
-            "a revoked key does not come back by being added again",
-            vec![event("member/H24", 5, &key_added("H24", "h24"))],
-        ),
-        ("carrier-withdrawn", "H55.LGSP carries no longer", vec![event("member/H55", 5, &withdrawn)]),
-    ]
-}
-
-/// The directory's batches, chained, by the names of their steps.
-pub(crate) fn directory_batches() -> Vec<(&'static str, &'static str, Sealed)> {
-    let mut made: Vec<(&'static str, &'static str, Sealed)> = Vec::new();
-    for (name, about, events) in steps() {
-        let sealed = seal("ndxp", batch("NDXP→*/directory", made.last().map(|(.., sealed)| sealed), events));
-        made.push((name, about, sealed));
-    }
-    made
-}
-
-/// The directory after the steps with these names, as a node folds it.
-pub(crate) fn folded(names: &[&str]) -> Directory {
-    let mut directory = Directory::trusting(signer("ndxp").public.fingerprint());
-    for (name, _, sealed) in directory_batches() {
-        if names.contains(&name) {
-            let verified = directory.verify(parse(sealed.bytes).expect("parses")).expect("verifies");
-            directory.apply(verified.feed(), &verified.batch().events);
-        }
-    }
-    directory
-}
-
-pub(crate) fn directory() -> Value {
-    let (mut names, mut steps) = (Vec::new(), Vec::new());
-    for (name, about, sealed) in directory_batches() {
-        names.push(name);
-        let directory = folded(&names);
-        let members = directory.members().map(|member| {
-            json!({
-                "code": member.code.as_str(),
-                "kind": { "name": member.kind.as_str_name(), "number": i32::from(member.kind) },
-                "area": member.area,
-                "keys": member.keys().map(|key| key.fingerprint().to_string()).collect::<Vec<_>>(),
-                "carriers": member.carriers().map(AgencyCode::as_str).collect::<Vec<_>>(),
-            })
-        });
-        steps.push(json!({
-            "name": name,
-            "about": about,
-            "sealed": hex::encode(&sealed.bytes),
-            "after": {
-                "gateway": directory.gateway().map(AgencyCode::as_str),
-                "members": members.collect::<Vec<_>>(),
-            },
-        }));
-    }
-    let feed = FeedId::new(AgencyCode::new("NDXP").expect("code"), Audience::All, Lane::Directory);
-    json!({
-        "trusted_fingerprint": signer("ndxp").public.fingerprint().to_string(),
-        "feed": feed.to_string(),
-        "batches": steps,
     })
 }

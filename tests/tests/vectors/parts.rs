@@ -28,7 +28,8 @@ pub(crate) struct Signer {
 }
 
 /// Those that ring can sign with, from a seed that their name gives.
-const ED25519: [&str; 9] = ["ndxp", "tw", "h24", "h24-next", "h55", "h55-lgsp", "stranger", "h99", "other-gateway"];
+const ED25519: [&str; 10] =
+    ["ndxp", "tw", "h24", "h24-next", "h55", "h55-lgsp", "stranger", "h99", "other-gateway", "ndxp-next"];
 
 /// All keys.
 pub(crate) fn signers() -> Vec<Signer> {

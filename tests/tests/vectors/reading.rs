@@ -1,13 +1,14 @@
-//! A second reading of the protocol, as somebody would write it who has only its description, `ring` and the protobuf
-//! messages. Nothing of `httt-feed` is used: it checks the vectors, and that the description is enough.
+//! A second reading of the protocol, as somebody would write it who has only its description, `ring`, zstd and the
+//! protobuf messages. Nothing of `httt-feed` is used: it checks the vectors, and that the description is enough.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod directory;
+mod packing;
 
-use httt_wire::directory::{
-    CarrierGranted, CarrierWithdrawn, KeyAdded, KeyRevoked, MemberEnrolled, MemberKind, PublicKey,
-};
+use std::collections::BTreeMap;
+
+use httt_wire::Message;
+use httt_wire::directory::PublicKey;
 use httt_wire::feed::{Batch, Event, Lane, SealedBatch};
-use httt_wire::{Message, Name};
 use ring::digest::{SHA256, digest};
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ED25519, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
@@ -16,6 +17,11 @@ use ring::signature::{
 use serde_json::Value;
 
 use super::parts::bytes_of;
+
+use directory::{Directory, folded};
+
+pub(crate) use directory::{directory, foundings};
+pub(crate) use packing::packings;
 
 const NOT_A_MEMBER: i64 = 1;
 const WRONG_MEMBER: i64 = 2;
@@ -28,6 +34,8 @@ const TOO_LARGE: i64 = 8;
 const GAP: i64 = 9;
 const FORK: i64 = 10;
 const BROKEN_CHAIN: i64 = 11;
+const SUSPENDED: i64 = 15;
+const REVOKED_CERTIFICATE: i64 = 17;
 
 fn sha256(bytes: &[u8]) -> Vec<u8> {
     digest(&SHA256, bytes).as_ref().to_vec()
@@ -88,6 +96,12 @@ pub(crate) fn keys(vectors: &Value) {
         message[0] ^= 1;
         assert!(!signed(&key, &message, &signature), "{name}: of another message");
     }
+    let offer = &vectors["offer"];
+    let message =
+        [b"httt key offered\0", text(&offer["member"]).as_bytes(), b"\0", unhex(&offer["log_id"]).as_slice()].concat();
+    assert_eq!(message, unhex(&offer["message"]));
+    let offered = list(&vectors["keys"]).iter().find(|one| one["name"] == offer["key"]).expect("the key offered");
+    assert!(signed(&key(offered), &message, &unhex(&offer["proof"])), "the proof");
 }
 
 pub(crate) fn batches(keys: &Value, vectors: &Value) {
@@ -139,98 +153,6 @@ fn batch_of(fields: &Value) -> Batch {
     }
 }
 
-/// By audience and lane, the last sequence that a revoked key is good for.
-type LastAccepted = BTreeMap<(String, i32), u64>;
-
-/// A member, as far as verdicts need it.
-#[derive(Default, Clone)]
-struct Member {
-    kind: i32,
-    area: String,
-    /// By key id; with what it is still good for, once revoked.
-    keys: BTreeMap<Vec<u8>, (PublicKey, Option<LastAccepted>)>,
-    carriers: BTreeSet<String>,
-}
-
-#[derive(Default, Clone)]
-struct Directory {
-    trusted: Vec<u8>,
-    gateway: Option<String>,
-    members: BTreeMap<String, Member>,
-}
-
-fn message<M: Message + Name + Default>(event: &Event) -> Option<M> {
-    (event.r#type == M::full_name()).then(|| M::decode(event.data.clone()).expect("a directory event"))
-}
-
-impl Directory {
-    fn apply(&mut self, batch: &Batch) {
-        self.gateway.get_or_insert_with(|| batch.origin.clone());
-        for event in &batch.events {
-            if let Some(enrolled) = message::<MemberEnrolled>(event) {
-                let member = self.members.entry(enrolled.member).or_default();
-                (member.kind, member.area) = (enrolled.kind, enrolled.area);
-            } else if let Some(added) = message::<KeyAdded>(event) {
-                let key = added.key.expect("key");
-                let id = fingerprint(&key)[..8].to_vec();
-                self.members.entry(added.member).or_default().keys.entry(id).or_insert((key, None));
-            } else if let Some(revoked) = message::<KeyRevoked>(event) {
-                let member = self.members.entry(revoked.member).or_default();
-                let (_, until) = member.keys.get_mut(&revoked.fingerprint[..8]).expect("a known key");
-                let last = revoked.last_accepted.into_iter().map(|last| ((last.audience, last.lane), last.sequence));
-                until.get_or_insert(last.collect());
-            } else if let Some(granted) = message::<CarrierGranted>(event) {
-                self.members.entry(granted.member).or_default().carriers.insert(granted.carrier);
-            } else if let Some(withdrawn) = message::<CarrierWithdrawn>(event) {
-                self.members.entry(withdrawn.member).or_default().carriers.remove(&withdrawn.carrier);
-            }
-        }
-    }
-
-    /// The key that must have signed the batch, or why there is none.
-    fn key_for(&self, batch: &Batch, id: &[u8]) -> Result<PublicKey, i64> {
-        if self.gateway.is_none() && batch.lane == i32::from(Lane::Directory) {
-            let added = batch.events.iter().filter_map(message::<KeyAdded>).filter_map(|added| added.key);
-            let trusted = added.into_iter().find(|key| fingerprint(key) == self.trusted);
-            return trusted.ok_or(UNKNOWN_KEY);
-        }
-        let member = self.members.get(&batch.origin).ok_or(NOT_A_MEMBER)?;
-        let kind = |kind: MemberKind| member.kind == i32::from(kind);
-        let may = match (batch.lane == i32::from(Lane::Directory), batch.audience.as_str()) {
-            (true, _) => kind(MemberKind::Gateway),
-            (false, "*") => kind(MemberKind::Gateway) || kind(MemberKind::Central),
-            (false, audience) => !kind(MemberKind::Carrier) && self.members.contains_key(audience),
-        };
-        if !may {
-            return Err(NO_RIGHT);
-        }
-        let (key, revoked) = member.keys.get(id).ok_or(UNKNOWN_KEY)?;
-        let last = revoked.as_ref().map(|last| *last.get(&(batch.audience.clone(), batch.lane)).unwrap_or(&0));
-        if last.is_some_and(|last| batch.sequence > last) { Err(REVOKED_KEY) } else { Ok(key.clone()) }
-    }
-
-    /// Who may push or read a feed; 0: yes.
-    fn right(&self, call: &str, caller: &str, feed: &str) -> i64 {
-        let (origin, rest) = feed.split_once('→').expect("feed");
-        let (audience, lane) = rest.split_once('/').expect("feed");
-        let speaks = |member: &str| {
-            member == caller || self.members.get(member).is_some_and(|member| member.carriers.contains(caller))
-        };
-        if !self.members.contains_key(caller) {
-            return NOT_A_MEMBER;
-        }
-        if lane == "local" {
-            return NO_RIGHT;
-        }
-        match call {
-            "push" if speaks(origin) => 0,
-            "push" => WRONG_MEMBER,
-            _ if audience == "*" || speaks(audience) || speaks(origin) => 0,
-            _ => NO_RIGHT,
-        }
-    }
-}
-
 fn is_agency(code: &str) -> bool {
     let good = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
     code.len() <= 35 && code.split('.').all(|group| !group.is_empty() && group.bytes().all(good))
@@ -245,8 +167,11 @@ fn check_event(event: &Event) -> Result<(), i64> {
     if whole && (1..=i64::MAX as u64).contains(&event.version) { Ok(()) } else { Err(MALFORMED) }
 }
 
-/// Shape and sizes, then whether it may be, then whose it is, then where it stands.
-fn verdict(directory: &Directory, feed: &str, head: Option<(u64, Vec<u8>)>, bytes: &[u8]) -> Result<(), i64> {
+/// Sequence and digest of the last batch held.
+type Head = Option<(u64, Vec<u8>)>;
+
+/// Shape and sizes, then whether it may be, then whose it is, then where it stands. Gives the key that signed it.
+fn verdict(directory: &Directory, feed: &str, head: &Head, bytes: &[u8]) -> Result<PublicKey, i64> {
     if bytes.len() > 60 * 1024 + 1_200 {
         return Err(TOO_LARGE);
     }
@@ -267,6 +192,7 @@ fn verdict(directory: &Directory, feed: &str, head: Option<(u64, Vec<u8>)>, byte
         && (batch.audience == "*" || is_agency(&batch.audience))
         && (1..i64::MAX as u64).contains(&batch.sequence)
         && batch.previous.len() == if batch.sequence == 1 { 0 } else { 32 }
+        && (!batch.restates || lane == "status")
         && (1..=4_096).contains(&batch.events.len());
     if !sound {
         return Err(MALFORMED);
@@ -279,49 +205,15 @@ fn verdict(directory: &Directory, feed: &str, head: Option<(u64, Vec<u8>)>, byte
     if fingerprint(&key)[..8] != signature.key_id || !signed(&key, &pae(&sealed.body), &signature.value) {
         return Err(BAD_SIGNATURE);
     }
-    let (held, digest) = head.unwrap_or((0, Vec::new()));
+    let (held, digest) = head.clone().unwrap_or((0, Vec::new()));
     match batch.sequence {
+        // Who holds nothing may begin where the feed says again all that it stands for.
+        _ if head.is_none() && batch.restates => Ok(key),
         sequence if sequence == held && sha256(&sealed.body) != digest => Err(FORK),
-        sequence if sequence <= held => Ok(()),
+        sequence if sequence <= held => Ok(key),
         sequence if sequence > held + 1 => Err(GAP),
         _ if batch.previous != digest => Err(BROKEN_CHAIN),
-        _ => Ok(()),
-    }
-}
-
-/// The directory after the steps named, each of which must itself be good.
-fn folded(vectors: &Value, names: &[&str]) -> Directory {
-    let mut directory = Directory { trusted: unhex(&vectors["trusted_fingerprint"]), ..Directory::default() };
-    let mut head = None;
-    for step in list(&vectors["batches"]).iter().filter(|step| names.contains(&text(&step["name"]))) {
-        let bytes = unhex(&step["sealed"]);
-        verdict(&directory, text(&vectors["feed"]), head, &bytes).unwrap_or_else(|code| panic!("{code}: {step:#}"));
-        let body = SealedBatch::decode(&bytes[..]).expect("sealed").body;
-        let batch = Batch::decode(body.clone()).expect("batch");
-        directory.apply(&batch);
-        head = Some((batch.sequence, sha256(&body)));
-    }
-    directory
-}
-
-pub(crate) fn directory(vectors: &Value) {
-    let mut names = Vec::new();
-    for step in list(&vectors["batches"]) {
-        names.push(text(&step["name"]));
-        let (directory, after) = (folded(vectors, &names), &step["after"]);
-        assert_eq!(after["gateway"].as_str(), directory.gateway.as_deref(), "{names:?}");
-        assert_eq!(list(&after["members"]).len(), directory.members.len(), "{names:?}");
-        for told in list(&after["members"]) {
-            let member = &directory.members[text(&told["code"])];
-            assert_eq!(told["kind"]["number"].as_i64(), Some(i64::from(member.kind)), "{told:#}");
-            assert_eq!(told["area"], member.area, "{told:#}");
-            let good = member.keys.values().filter(|(_, revoked)| revoked.is_none());
-            let good: BTreeSet<String> = good.map(|(key, _)| hex::encode(fingerprint(key))).collect();
-            let told_keys: BTreeSet<String> = list(&told["keys"]).iter().map(|key| text(key).to_owned()).collect();
-            assert_eq!(told_keys, good, "{told:#}");
-            let carriers: BTreeSet<String> = list(&told["carriers"]).iter().map(|one| text(one).to_owned()).collect();
-            assert_eq!(carriers, member.carriers, "{told:#}");
-        }
+        _ => Ok(key),
     }
 }
 
@@ -331,14 +223,16 @@ pub(crate) fn refusals(directory: &Value, vectors: &Value) {
         let head =
             case["head"].as_object().map(|head| (head["sequence"].as_u64().expect("sequence"), unhex(&head["digest"])));
         let expected_sequence = head.as_ref().map_or(1, |(sequence, _)| sequence + 1);
-        let given = verdict(&folded(case), text(&case["feed"]), head, &bytes_of(&case["entry"])).err().unwrap_or(0);
+        let given = verdict(&folded(case), text(&case["feed"]), &head, &bytes_of(&case["entry"])).err().unwrap_or(0);
         assert_eq!(case["expected"]["number"].as_i64(), Some(given), "{}", case["name"]);
         if given == GAP {
             assert_eq!(case["expected"]["expected_sequence"].as_u64(), Some(expected_sequence), "{}", case["name"]);
         }
     }
     for case in list(&vectors["rights"]) {
-        let given = folded(case).right(text(&case["call"]), text(&case["caller"]), text(&case["feed"]));
+        let certificate = case["certificate"].as_str().map(|_| unhex(&case["certificate"]));
+        let (call, caller, feed) = (text(&case["call"]), text(&case["caller"]), text(&case["feed"]));
+        let given = folded(case).right(call, caller, certificate, feed).err().unwrap_or(0);
         assert_eq!(case["expected"]["number"].as_i64(), Some(given), "{case:#}");
     }
 }
