@@ -47,7 +47,7 @@ fn snapshots_are_compared_and_rebuilt_from_the_folder() {
     let compared = json(&output);
     assert_eq!((&compared["ok"], &compared["entries"], &compared["events"]), (&true.into(), &7.into(), &7.into()));
     let models = compared["models"].as_array().unwrap();
-    assert_eq!(models.len(), 3);
+    assert_eq!(models.len(), 4);
     assert!(models.iter().all(|one| one["verdict"] == "equal" && one["position"] == 7), "{models:?}");
 
     let store = SnapshotStore::open(&dir.path().join("models")).unwrap();

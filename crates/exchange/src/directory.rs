@@ -54,8 +54,8 @@ impl SharedDirectory {
     pub fn check(&self) -> Result<(), ReadError> {
         let Some(log) = &self.log else { return Ok(()) };
         let mut folded = self.folded.write().unwrap_or_else(PoisonError::into_inner);
-        let feeds = log.heads().into_iter().filter(|head| head.feed.lane == Lane::Directory);
-        feeds.map(|head| folded.catch_up(log, &head.feed)).collect()
+        let mut feeds = log.heads().into_iter().filter(|head| head.feed.lane == Lane::Directory);
+        feeds.try_for_each(|head| folded.catch_up(log, &head.feed))
     }
 
     /// The directory with everything the log holds at this moment. If the log cannot be read it is the one before,

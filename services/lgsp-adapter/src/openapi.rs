@@ -13,7 +13,7 @@ pub(crate) const PATH: &str = "/openapi.json";
 const SCHEMAS: &str = "#/components/schemas/";
 const MESSAGES: &str = "httt.exchange.v1.";
 /// Parameters of addresses, and what they are.
-const PARAMETERS: [(&str, &str, &str); 16] = [
+const PARAMETERS: [(&str, &str, &str); 17] = [
     ("origin", "string", "Mã cơ quan gửi (agency code of the feed's origin), H24"),
     ("audience", "string", "Mã cơ quan nhận, hoặc `all` cho mọi cơ quan (agency code, or `all` for everybody)"),
     ("lane", "string", "directory, emergency, content, report, status"),
@@ -30,6 +30,7 @@ const PARAMETERS: [(&str, &str, &str); 16] = [
     ("from", "string", "Ngày 2026-11-22 hoặc mili giây Unix (a day, or Unix milliseconds)"),
     ("to", "string", "Ngày (tính cả ngày đó) hoặc mili giây Unix (a day, included, or Unix milliseconds)"),
     ("member", "string", "Mã cơ quan (agency code)"),
+    ("for", "string", "Mã cơ quan nhận tệp (agency code of the file's reader)"),
 ];
 
 /// Who may call.
@@ -82,7 +83,7 @@ const FEED: &str = "/exchange/v1/feeds/{origin}/{audience}/{lane}";
 const MEDIA: &str = "/exchange/v1/media/{sha256}";
 const READ: [&str; 5] = ["after", "max_bytes", "wait_ms", "accept_zstd", "from_restated"];
 
-const OPERATIONS: [Operation; 29] = [
+const OPERATIONS: [Operation; 34] = [
     operation(
         ("post", "/oauth2/token"),
         Anybody,
@@ -169,6 +170,18 @@ const OPERATIONS: [Operation; 29] = [
     operation(("get", "/api/v1/me"), Person, "Tài khoản đang dùng (the account)", &[], Nothing, Json("Any")),
     operation(("get", "/api/v1/log"), Person, "Nhật ký của nút (the node's log)", &[], Nothing, Json("Any")),
     operation(("get", "/api/v1/link"), Person, "Đường lên sàn trao đổi (the way up)", &[], Nothing, Json("Any")),
+    operation(("get", "/api/v1/wire"), Person, "Dung lượng đã truyền (over the wire)", &[], Nothing, Json("Any")),
+    operation(("get", "/api/v1/storage"), Person, "Kho tệp (media storage)", &[], Nothing, Json("Any")),
+    operation(
+        ("get", "/metrics"),
+        Person,
+        "Số liệu cho hệ giám sát; open_metrics: không cần đăng nhập (figures for monitors)",
+        &[],
+        Nothing,
+        Text("text/plain"),
+    ),
+    operation(("post", "/api/v1/feeds/import"), Person, "Nhập tệp luồng (a file by hand)", &[], Bytes, Json("Any")),
+    operation(("post", "/api/v1/feeds/export"), Person, "Xuất tệp luồng (a file by hand)", &["for"], Bytes, Bytes),
     operation(("get", "/api/v1/members"), Person, "Thành viên (members)", &[], Nothing, Json("Any")),
     operation(("get", "/api/v1/models"), Person, "Các mô hình đọc (read models)", &[], Nothing, Json("Any")),
     operation(
@@ -404,7 +417,7 @@ mod tests {
                 let line = rest.split([';', '\n']).next().expect("a line");
                 let methods = ["get", "post", "put", "delete", "patch"].into_iter();
                 let methods = methods.filter(|method| line.contains(&format!("{method}(")));
-                assert!(path.starts_with(from), "{path}");
+                assert!(path.starts_with(from) || path == "/metrics", "{path}");
                 routes.extend(methods.map(|method| (method.to_owned(), path.clone())));
             }
             assert!(routes.len() > before, "{from}");

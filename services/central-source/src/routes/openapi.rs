@@ -30,7 +30,7 @@ const SESSION: &str = "session";
                        code for programs and a message in Vietnamese and English.",
     ),
     paths(
-        node::log_in, node::log_out, node::me, node::log, node::link, node::wire, node::members, node::storage,
+        node::log_in, node::log_out, node::me, node::log, node::link, node::wire, node::metrics, node::members, node::storage,
         node::models, node::compare, node::rebuild, node::witness, node::forget, node::import, node::export,
         media::put, media::get,
         bulletins::create, bulletins::list, bulletins::read, bulletins::edit, bulletins::submit, bulletins::approve,

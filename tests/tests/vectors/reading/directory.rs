@@ -90,7 +90,15 @@ impl Directory {
             let Some(member) = members.get_mut(&revoked.member) else { return };
             let (_, until) = member.keys.get_mut(&revoked.fingerprint[..8]).expect("a known key");
             let last = revoked.last_accepted.into_iter().map(|last| ((last.audience, last.lane), last.sequence));
-            until.get_or_insert(last.collect());
+            let last: BTreeMap<_, _> = last.collect();
+            // Said again it only takes back more.
+            *until = Some(match until.take() {
+                None => last,
+                Some(known) => known
+                    .into_iter()
+                    .filter_map(|(feed, sequence)| last.get(&feed).map(|other| (feed.clone(), sequence.min(*other))))
+                    .collect(),
+            });
         } else if let Some(granted) = message::<CarrierGranted>(event) {
             let Some(member) = members.get_mut(&granted.member) else { return };
             member.carriers.insert(granted.carrier);

@@ -317,6 +317,15 @@ pub(super) fn link() {}
 pub(super) fn wire() {}
 
 #[utoipa::path(
+    get, path = "/metrics", tag = "node", operation_id = "node_metrics",
+    summary = "Số liệu cho hệ giám sát",
+    description = "Figures in the text format of Prometheus, for who may read the audit trail; with `open_metrics` for \
+                   anybody.",
+    responses((status = 200, description = "The figures", body = String, content_type = "text/plain")),
+)]
+pub(super) fn metrics() {}
+
+#[utoipa::path(
     get, path = "/api/v1/members", tag = "node", operation_id = "node_members",
     summary = "Danh bạ thành viên",
     description = "Everybody who takes part in the exchange.",
