@@ -5,12 +5,13 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::{Context, consumer, stream};
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, Event};
 use bytes::Bytes;
 use httt_exchange::StoreError;
 use httt_feed::{FeedId, Lane, MAX_SEALED_BYTES, VerifiedBatch};
 use httt_node::client::{ClientLimits, HttpClient};
 use httt_node::tls;
+use tokio::sync::watch;
 
 use super::config::{JetStreamConfig, Settings};
 use super::{JetStreamError, durable, subject};
@@ -33,6 +34,8 @@ const CONSUMER_LEFT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Connection {
     context: Context,
+    /// Counts how often the connection was cut.
+    cuts: watch::Receiver<u64>,
     /// Why acknowledged messages may be lost, if they may.
     volatile: Option<String>,
 }
@@ -45,7 +48,14 @@ impl Connection {
     pub async fn open(config: &JetStreamConfig, name: &str) -> Result<Self, JetStreamError> {
         config.settings().map_err(JetStreamError::Config)?;
         let failed = |cause: String| JetStreamError::Connect { servers: config.servers.join(", "), cause };
-        let options = options(config, name).await?;
+        let cuts = watch::Sender::new(0);
+        let heard = cuts.subscribe();
+        let options = options(config, name).await?.event_callback(move |event| {
+            if matches!(event, Event::Disconnected) {
+                cuts.send_modify(|cuts| *cuts += 1);
+            }
+            std::future::ready(())
+        });
         let client = options.connect(&config.servers).await.map_err(|error| failed(error.to_string()))?;
         let info = client.server_info();
         if !info.jetstream {
@@ -64,7 +74,7 @@ impl Connection {
             None => {}
         }
         let context = ContextBuilder::new().timeout(ANSWER_TIMEOUT).ack_timeout(ANSWER_TIMEOUT).build(client);
-        Ok(Self { context, volatile })
+        Ok(Self { context, cuts: heard, volatile })
     }
 
     /// Why acknowledged messages may be lost; `None`: the servers promise to keep them.
@@ -74,6 +84,13 @@ impl Connection {
 
     pub(super) fn client(&self) -> Client {
         self.context.client()
+    }
+
+    /// Changes when the connection is cut from now on.
+    pub(super) fn cuts(&self) -> watch::Receiver<u64> {
+        let mut cuts = self.cuts.clone();
+        cuts.mark_unchanged();
+        cuts
     }
 
     /// Whether the servers can be asked at all. What is published without them would wait in memory.

@@ -14,6 +14,7 @@ mod config;
 mod connect;
 mod durable;
 mod follow;
+mod headers;
 mod index;
 mod own;
 mod shared;
