@@ -1,5 +1,6 @@
 //! The connection to the servers.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -14,6 +15,7 @@ use httt_node::tls;
 use tokio::sync::watch;
 
 use super::config::{JetStreamConfig, Settings};
+use super::fit::{self, Fault};
 use super::{JetStreamError, durable, subject};
 
 /// How long the servers may take to answer, or to write a message.
@@ -36,8 +38,10 @@ pub struct Connection {
     context: Context,
     /// Counts how often the connection was cut.
     cuts: watch::Receiver<u64>,
-    /// Why acknowledged messages may be lost, if they may.
-    volatile: Option<String>,
+    /// Whether servers and streams that may lose acknowledged messages are taken.
+    allow_volatile: bool,
+    /// Why acknowledged messages may be lost, if they may: what was found first.
+    volatile: Arc<OnceLock<String>>,
 }
 
 impl Connection {
@@ -74,12 +78,13 @@ impl Connection {
             None => {}
         }
         let context = ContextBuilder::new().timeout(ANSWER_TIMEOUT).ack_timeout(ANSWER_TIMEOUT).build(client);
-        Ok(Self { context, cuts: heard, volatile })
+        let volatile = Arc::new(volatile.map_or_else(OnceLock::new, OnceLock::from));
+        Ok(Self { context, cuts: heard, allow_volatile: config.allow_volatile, volatile })
     }
 
     /// Why acknowledged messages may be lost; `None`: the servers promise to keep them.
     pub fn volatile(&self) -> Option<&str> {
-        self.volatile.as_deref()
+        self.volatile.get().map(String::as_str)
     }
 
     pub(super) fn client(&self) -> Client {
@@ -101,8 +106,11 @@ impl Connection {
         }
     }
 
-    /// Makes the lane's stream, or takes it as it is.
-    pub(super) async fn ensure(&self, settings: &Settings, lane: Lane) -> Result<stream::Stream, StoreError> {
+    /// Makes the lane's stream, or takes the one that is there if it keeps entries as that would.
+    ///
+    /// # Errors
+    /// [`JetStreamError::Start`]: not now; [`JetStreamError::Stream`]: not this stream.
+    pub(super) async fn ensure(&self, settings: &Settings, lane: Lane) -> Result<stream::Stream, JetStreamError> {
         self.check()?;
         let max_age = settings.max_age.get(&lane).copied().unwrap_or_default();
         let wanted = stream::Config {
@@ -117,9 +125,18 @@ impl Connection {
         };
         let stream = self.context.get_or_create_stream(wanted.clone()).await.map_err(away)?;
         let known = &stream.cached_info().config;
+        let volatile = fit::check(known, &wanted, self.allow_volatile);
+        let volatile =
+            volatile.map_err(|Fault { vi, en }| JetStreamError::Stream { stream: wanted.name.clone(), vi, en })?;
+        if let Some(Fault { en, .. }) = volatile
+            && self.volatile.set(format!("stream {}: {en}", wanted.name)).is_ok()
+        {
+            tracing::warn!(stream = wanted.name, en, "allow_volatile: acknowledged entries may be lost");
+        }
         if known.max_age != max_age || known.num_replicas != settings.replicas {
             tracing::info!(stream = wanted.name, ?max_age, replicas = settings.replicas, "the stream is changed");
-            self.context.update_stream(&wanted).await.map_err(away)?;
+            let changed = stream::Config { storage: known.storage, ..wanted };
+            self.context.update_stream(&changed).await.map_err(away)?;
         }
         Ok(stream)
     }

@@ -19,7 +19,7 @@ use super::headers::Headers;
 use super::index::{LaneClaims, Place};
 use super::shared::{MissingEntries, Shared};
 use super::status::LaneState;
-use super::subject;
+use super::{JetStreamError, subject};
 
 /// Pause before a stream that could not be followed is looked at again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -41,7 +41,7 @@ impl Shared {
             let mut followed = Some(first);
             loop {
                 let outcome = match followed.take() {
-                    Some(followed) => self.hear(lane, followed).await,
+                    Some(followed) => self.hear(lane, followed).await.map_err(JetStreamError::from),
                     None => self.look(lane).await.map(|looked| followed = Some(looked)),
                 };
                 if let Err(error) = outcome {
@@ -57,11 +57,12 @@ impl Shared {
     }
 
     /// The look of a start.
-    pub(super) async fn first_look(&self, lane: Lane) -> Result<Headers, StoreError> {
+    pub(super) async fn first_look(&self, lane: Lane) -> Result<Headers, JetStreamError> {
         let mut looks = 1;
         loop {
             match self.look(lane).await {
-                Err(error) if looks < START_LOOKS => {
+                // A stream that cannot be used stays so.
+                Err(error @ JetStreamError::Start(_)) if looks < START_LOOKS => {
                     self.set_lane(lane, LaneState::Away(error.to_string()));
                     looks += 1;
                     tokio::time::sleep(PAUSE).await;
@@ -72,7 +73,7 @@ impl Shared {
     }
 
     /// Takes in what the lane's stream has, and puts right what it lacks.
-    pub(super) async fn look(&self, lane: Lane) -> Result<Headers, StoreError> {
+    pub(super) async fn look(&self, lane: Lane) -> Result<Headers, JetStreamError> {
         let stream = self.connection.ensure(&self.settings, lane).await?;
         let mut headers = Headers::open(&self.connection, stream).await?;
         let mut claims = LaneClaims::default();
