@@ -8,6 +8,7 @@ use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::{Context, consumer, stream};
 use async_nats::{Client, ConnectOptions, Event};
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use httt_exchange::StoreError;
 use httt_feed::{FeedId, Lane, MAX_SEALED_BYTES, VerifiedBatch};
 use httt_node::client::{ClientLimits, HttpClient};
@@ -227,6 +228,19 @@ impl Connection {
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(away(error)),
         }
+    }
+
+    /// The feeds that the lane's stream has messages of.
+    pub(super) async fn feeds(&self, prefix: &str, lane: Lane) -> Result<Vec<FeedId>, StoreError> {
+        self.check()?;
+        let stream = self.context.get_stream_no_info(subject::stream(prefix, lane)).await.map_err(away)?;
+        let mut subjects = stream.info_with_subjects(subject::subjects(prefix, lane)).await.map_err(away)?;
+        let mut feeds = Vec::new();
+        while let Some(subject) = subjects.next().await {
+            let (subject, _) = subject.map_err(away)?;
+            feeds.extend(subject::feed(prefix, &subject).filter(|feed| feed.lane == lane));
+        }
+        Ok(feeds)
     }
 
     /// The subject's latest message, 0: none.

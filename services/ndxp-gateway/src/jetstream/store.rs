@@ -221,6 +221,10 @@ impl Store for JetStreamStore {
         self.shared.index(|index| index.heads(after))
     }
 
+    fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.shared.sync_all())
+    }
+
     fn head(&self, feed: &FeedId) -> Option<Head> {
         if feed.lane == Lane::Local {
             return self.shared.own.log.head(feed);
