@@ -145,7 +145,7 @@ impl Service {
     }
 
     /// Changes who takes part, with which keys and rights. `revise` sees the directory and all heads as they stay until
-    /// what it gives is in the store.
+    /// what it gives is in the store; where other processes write the store, too, as they are when it is called.
     ///
     /// # Errors
     /// What `revise` says, or the store.
@@ -154,6 +154,7 @@ impl Service {
         revise: impl FnOnce(&Directory, &[FeedHead]) -> Result<Vec<NewEvent>, E>,
     ) -> Result<(), E> {
         let _alone = self.gate.close().await;
+        self.store.settle().await?;
         let events = revise(&self.directory.get(), &self.store.heads(0))?;
         if !events.is_empty() {
             self.store.say(events).await?;

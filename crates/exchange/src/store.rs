@@ -79,6 +79,12 @@ pub trait Store: Send + Sync + 'static {
     /// Feeds whose latest batch stands at `after` or later.
     fn heads(&self, after: u64) -> Vec<FeedHead>;
 
+    /// Takes in what others put where this store keeps its feeds, so that [`Store::heads`] tells it. A store that nobody
+    /// else writes has nothing to take in.
+    fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// The head of one feed; `None`: nothing of it is known.
     fn head(&self, feed: &FeedId) -> Option<Head>;
 

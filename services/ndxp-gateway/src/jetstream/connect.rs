@@ -1,18 +1,22 @@
 //! The connection to the servers.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::{Context, consumer, stream};
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, Event};
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use httt_exchange::StoreError;
 use httt_feed::{FeedId, Lane, MAX_SEALED_BYTES, VerifiedBatch};
 use httt_node::client::{ClientLimits, HttpClient};
 use httt_node::tls;
+use tokio::sync::watch;
 
 use super::config::{JetStreamConfig, Settings};
+use super::fit::{self, Fault};
 use super::{JetStreamError, durable, subject};
 
 /// How long the servers may take to answer, or to write a message.
@@ -33,8 +37,12 @@ const CONSUMER_LEFT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Connection {
     context: Context,
-    /// Why acknowledged messages may be lost, if they may.
-    volatile: Option<String>,
+    /// Counts how often the connection was cut.
+    cuts: watch::Receiver<u64>,
+    /// Whether servers and streams that may lose acknowledged messages are taken.
+    allow_volatile: bool,
+    /// Why acknowledged messages may be lost, if they may: what was found first.
+    volatile: Arc<OnceLock<String>>,
 }
 
 impl Connection {
@@ -45,7 +53,14 @@ impl Connection {
     pub async fn open(config: &JetStreamConfig, name: &str) -> Result<Self, JetStreamError> {
         config.settings().map_err(JetStreamError::Config)?;
         let failed = |cause: String| JetStreamError::Connect { servers: config.servers.join(", "), cause };
-        let options = options(config, name).await?;
+        let cuts = watch::Sender::new(0);
+        let heard = cuts.subscribe();
+        let options = options(config, name).await?.event_callback(move |event| {
+            if matches!(event, Event::Disconnected) {
+                cuts.send_modify(|cuts| *cuts += 1);
+            }
+            std::future::ready(())
+        });
         let client = options.connect(&config.servers).await.map_err(|error| failed(error.to_string()))?;
         let info = client.server_info();
         if !info.jetstream {
@@ -64,16 +79,24 @@ impl Connection {
             None => {}
         }
         let context = ContextBuilder::new().timeout(ANSWER_TIMEOUT).ack_timeout(ANSWER_TIMEOUT).build(client);
-        Ok(Self { context, volatile })
+        let volatile = Arc::new(volatile.map_or_else(OnceLock::new, OnceLock::from));
+        Ok(Self { context, cuts: heard, allow_volatile: config.allow_volatile, volatile })
     }
 
     /// Why acknowledged messages may be lost; `None`: the servers promise to keep them.
     pub fn volatile(&self) -> Option<&str> {
-        self.volatile.as_deref()
+        self.volatile.get().map(String::as_str)
     }
 
     pub(super) fn client(&self) -> Client {
         self.context.client()
+    }
+
+    /// Changes when the connection is cut from now on.
+    pub(super) fn cuts(&self) -> watch::Receiver<u64> {
+        let mut cuts = self.cuts.clone();
+        cuts.mark_unchanged();
+        cuts
     }
 
     /// Whether the servers can be asked at all. What is published without them would wait in memory.
@@ -84,8 +107,11 @@ impl Connection {
         }
     }
 
-    /// Makes the lane's stream, or takes it as it is.
-    pub(super) async fn ensure(&self, settings: &Settings, lane: Lane) -> Result<stream::Stream, StoreError> {
+    /// Makes the lane's stream, or takes the one that is there if it keeps entries as that would.
+    ///
+    /// # Errors
+    /// [`JetStreamError::Start`]: not now; [`JetStreamError::Stream`]: not this stream.
+    pub(super) async fn ensure(&self, settings: &Settings, lane: Lane) -> Result<stream::Stream, JetStreamError> {
         self.check()?;
         let max_age = settings.max_age.get(&lane).copied().unwrap_or_default();
         let wanted = stream::Config {
@@ -100,9 +126,18 @@ impl Connection {
         };
         let stream = self.context.get_or_create_stream(wanted.clone()).await.map_err(away)?;
         let known = &stream.cached_info().config;
+        let volatile = fit::check(known, &wanted, self.allow_volatile);
+        let volatile =
+            volatile.map_err(|Fault { vi, en }| JetStreamError::Stream { stream: wanted.name.clone(), vi, en })?;
+        if let Some(Fault { en, .. }) = volatile
+            && self.volatile.set(format!("stream {}: {en}", wanted.name)).is_ok()
+        {
+            tracing::warn!(stream = wanted.name, en, "allow_volatile: acknowledged entries may be lost");
+        }
         if known.max_age != max_age || known.num_replicas != settings.replicas {
             tracing::info!(stream = wanted.name, ?max_age, replicas = settings.replicas, "the stream is changed");
-            self.context.update_stream(&wanted).await.map_err(away)?;
+            let changed = stream::Config { storage: known.storage, ..wanted };
+            self.context.update_stream(&changed).await.map_err(away)?;
         }
         Ok(stream)
     }
@@ -193,6 +228,19 @@ impl Connection {
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(away(error)),
         }
+    }
+
+    /// The feeds that the lane's stream has messages of.
+    pub(super) async fn feeds(&self, prefix: &str, lane: Lane) -> Result<Vec<FeedId>, StoreError> {
+        self.check()?;
+        let stream = self.context.get_stream_no_info(subject::stream(prefix, lane)).await.map_err(away)?;
+        let mut subjects = stream.info_with_subjects(subject::subjects(prefix, lane)).await.map_err(away)?;
+        let mut feeds = Vec::new();
+        while let Some(subject) = subjects.next().await {
+            let (subject, _) = subject.map_err(away)?;
+            feeds.extend(subject::feed(prefix, &subject).filter(|feed| feed.lane == lane));
+        }
+        Ok(feeds)
     }
 
     /// The subject's latest message, 0: none.

@@ -4,34 +4,29 @@
 //! and a stream that was made anew are found in one way. Then the stream is followed, which is how a process hears what
 //! the other processes of the gateway took.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::pull;
-use async_nats::jetstream::{self, stream};
+use async_nats::jetstream;
 use futures_util::StreamExt as _;
 use httt_exchange::StoreError;
 use httt_feed::{FeedId, Lane};
 use httt_wire::{Message as _, exchange as wire};
 use tokio::sync::watch;
 
-use super::connect::{HeadersConsumer, away, sequence};
+use super::connect::sequence;
+use super::headers::Headers;
 use super::index::{LaneClaims, Place};
 use super::shared::{MissingEntries, Shared};
 use super::status::LaneState;
-use super::subject;
+use super::{JetStreamError, subject};
 
-/// Headers asked for at once.
-const HEADERS_AHEAD: usize = 2_000;
-/// How often a server says that there is nothing new.
-const HEARTBEAT: Duration = Duration::from_secs(2);
-/// How long one request for headers stands.
-const EXPIRES: Duration = Duration::from_secs(10);
 /// Pause before a stream that could not be followed is looked at again.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How long a look waits for the next header before it counts again how many there are.
-const STALLED: Duration = Duration::from_secs(1);
+/// How often in a row a look waits for a header that does not come.
+const MAX_STALLS: usize = 5;
+/// The same while nobody publishes on the lane because of it.
+const MAX_STALLS_AT_GATE: usize = 1;
 /// How often a stream is looked at before a start gives up: servers that start, too, first choose their leaders.
 const START_LOOKS: usize = 60;
 /// Largest word of another process about what is missing.
@@ -39,21 +34,14 @@ const MAX_WANT_BYTES: usize = 256;
 /// Says how large a message is whose body was left out.
 const SIZE: &str = "Nats-Msg-Size";
 
-/// A stream that is followed.
-pub(super) struct Followed {
-    stream: stream::Stream,
-    consumer: HeadersConsumer,
-    messages: pull::Stream,
-}
-
 impl Shared {
     /// Follows a lane until `closing` turns true.
-    pub(super) async fn follow(self: Arc<Self>, lane: Lane, first: Followed, mut closing: watch::Receiver<bool>) {
+    pub(super) async fn follow(self: Arc<Self>, lane: Lane, first: Headers, mut closing: watch::Receiver<bool>) {
         let follow = async {
             let mut followed = Some(first);
             loop {
                 let outcome = match followed.take() {
-                    Some(followed) => self.hear(lane, followed).await,
+                    Some(followed) => self.hear(lane, followed).await.map_err(JetStreamError::from),
                     None => self.look(lane).await.map(|looked| followed = Some(looked)),
                 };
                 if let Err(error) = outcome {
@@ -69,11 +57,12 @@ impl Shared {
     }
 
     /// The look of a start.
-    pub(super) async fn first_look(&self, lane: Lane) -> Result<Followed, StoreError> {
+    pub(super) async fn first_look(&self, lane: Lane) -> Result<Headers, JetStreamError> {
         let mut looks = 1;
         loop {
             match self.look(lane).await {
-                Err(error) if looks < START_LOOKS => {
+                // A stream that cannot be used stays so.
+                Err(error @ JetStreamError::Start(_)) if looks < START_LOOKS => {
                     self.set_lane(lane, LaneState::Away(error.to_string()));
                     looks += 1;
                     tokio::time::sleep(PAUSE).await;
@@ -84,33 +73,33 @@ impl Shared {
     }
 
     /// Takes in what the lane's stream has, and puts right what it lacks.
-    pub(super) async fn look(&self, lane: Lane) -> Result<Followed, StoreError> {
+    pub(super) async fn look(&self, lane: Lane) -> Result<Headers, JetStreamError> {
         let stream = self.connection.ensure(&self.settings, lane).await?;
-        let consumer = self.connection.headers(&stream).await?;
-        let messages = consumer.stream().max_messages_per_batch(HEADERS_AHEAD).heartbeat(HEARTBEAT).expires(EXPIRES);
-        let mut messages = messages.messages().await.map_err(away)?;
+        let mut headers = Headers::open(&self.connection, stream).await?;
         let mut claims = LaneClaims::default();
-        let total = consumer.cached_info().num_pending;
-        let read = self.claim(lane, &consumer, &mut messages, 0..total, &mut claims).await?;
+        let mut claim = |message: &jetstream::Message| {
+            if let Some((feed, sequence, place)) = self.read_headers(lane, message) {
+                claims.note(&feed, sequence, place);
+            }
+        };
+        headers.read_rest(MAX_STALLS, &mut claim).await?;
         // What this process publishes meanwhile would be forgotten: it waits for the rest, which is short.
         let gate = self.gate(lane)?.write().await;
-        let total = told(&consumer).await?;
-        self.claim(lane, &consumer, &mut messages, read..total, &mut claims).await?;
+        headers.read_rest(MAX_STALLS_AT_GATE, &mut claim).await?;
         self.index(|index| index.replace(lane, claims));
         drop(gate);
         self.settle(lane).await?;
         self.set_lane(lane, LaneState::Followed);
-        Ok(Followed { stream, consumer, messages })
+        Ok(headers)
     }
 
     /// Hears what comes, until it is time for another look.
-    async fn hear(&self, lane: Lane, followed: Followed) -> Result<(), StoreError> {
-        let Followed { stream, consumer, mut messages } = followed;
+    async fn hear(&self, lane: Lane, mut headers: Headers) -> Result<(), StoreError> {
         let scrub = tokio::time::sleep(self.settings.scrub_every);
         tokio::pin!(scrub);
         loop {
             let message = tokio::select! {
-                message = next(&mut messages) => message?,
+                message = headers.next() => message?,
                 () = &mut scrub => break,
             };
             if let Some((feed, sequence, place)) = self.read_headers(lane, &message) {
@@ -118,34 +107,8 @@ impl Shared {
                 self.arrived(&feed).await?;
             }
         }
-        // If it cannot be deleted, the server does so itself after a while.
-        let _left = stream.delete_consumer(&consumer.cached_info().name).await;
+        headers.close().await;
         Ok(())
-    }
-
-    /// Reads headers until as many were read as there are; gives how many that was.
-    async fn claim(
-        &self,
-        lane: Lane,
-        consumer: &HeadersConsumer,
-        messages: &mut pull::Stream,
-        numbers: Range<u64>,
-        claims: &mut LaneClaims,
-    ) -> Result<u64, StoreError> {
-        let Range { start: mut read, end: mut total } = numbers;
-        while read < total {
-            match tokio::time::timeout(STALLED, next(messages)).await {
-                Ok(message) => {
-                    if let Some((feed, sequence, place)) = self.read_headers(lane, &message?) {
-                        claims.note(&feed, sequence, place);
-                    }
-                    read += 1;
-                }
-                // Messages that were deleted meanwhile are not told.
-                Err(_) => total = told(consumer).await?,
-            }
-        }
-        Ok(read)
     }
 
     fn read_headers(&self, lane: Lane, message: &jetstream::Message) -> Option<(FeedId, u64, Place)> {
@@ -247,18 +210,5 @@ impl Shared {
         if let Err(error) = self.connection.client().publish(subject, want.encode_to_vec().into()).await {
             tracing::debug!(%error, "other processes cannot be told what is missing");
         }
-    }
-}
-
-/// How many messages the consumer has told or is about to tell.
-async fn told(consumer: &HeadersConsumer) -> Result<u64, StoreError> {
-    let info = consumer.get_info().await.map_err(away)?;
-    Ok(info.delivered.consumer_sequence + info.num_pending)
-}
-
-async fn next(messages: &mut pull::Stream) -> Result<jetstream::Message, StoreError> {
-    match messages.next().await {
-        Some(message) => message.map_err(away),
-        None => Err(away("the stream's consumer ended")),
     }
 }

@@ -13,7 +13,9 @@
 mod config;
 mod connect;
 mod durable;
+mod fit;
 mod follow;
+mod headers;
 mod index;
 mod own;
 mod shared;
@@ -52,7 +54,22 @@ pub enum JetStreamError {
          `allow_volatile = true` to accept that a power cut loses entries.)"
     )]
     Volatile(String),
+    /// A stream that is there would lose entries.
+    #[error(
+        "luồng {stream} trên máy chủ NATS không dùng được: {vi}. Hãy sửa luồng bằng `nats stream edit {stream}`, hoặc \
+         xóa luồng: cổng sẽ tạo lại và hỏi lại các nguồn những gì luồng đã giữ. (Stream {stream} on the NATS servers \
+         cannot be used: {en}. Change it with `nats stream edit {stream}`, or delete it: the gateway makes it anew and \
+         asks the origins for what it held.)"
+    )]
+    Stream {
+        /// Its name.
+        stream: String,
+        /// What is wrong, Vietnamese.
+        vi: String,
+        /// What is wrong, English.
+        en: String,
+    },
     /// What the streams have cannot be taken in.
     #[error("the streams cannot be taken in: {0}")]
-    Start(StoreError),
+    Start(#[from] StoreError),
 }

@@ -1,6 +1,6 @@
 //! What all parts of the store share: reading that trusts nothing, writing that is guarded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt as _;
@@ -16,7 +16,7 @@ use super::index::{Index, Place};
 use super::status::LaneState;
 use super::subject;
 
-/// Messages asked for at once when a feed is read.
+/// Messages asked for at once when a feed is read, and feeds when all are looked at.
 const READ_AHEAD: usize = 16;
 /// Ranges of a feed that are told missing at once.
 const MAX_TOLD_MISSING: usize = 16;
@@ -157,6 +157,25 @@ impl Shared {
             from = message.at + 1;
         }
         self.index(|index| index.set_last(feed, last));
+        Ok(())
+    }
+
+    /// Takes in what the streams have of every feed at this moment, also of those that nobody heard of yet.
+    pub(super) async fn sync_all(&self) -> Result<(), StoreError> {
+        // The directory comes first: what the others say is verified by it.
+        for lane in subject::LANES {
+            let mut feeds: BTreeSet<FeedId> = self.index(|index| index.feeds(lane)).into_iter().collect();
+            feeds.extend(self.connection.feeds(&self.settings.prefix, lane).await?);
+            let syncs = feeds.into_iter().map(|feed| async move {
+                let _turn = self.turn(&feed).await;
+                self.sync(&feed).await?;
+                if self.is_own(&feed) { self.take_home(&feed).await } else { self.advance(&feed).await }
+            });
+            let mut syncs = futures_util::stream::iter(syncs).buffer_unordered(READ_AHEAD);
+            while let Some(synced) = syncs.next().await {
+                synced?;
+            }
+        }
         Ok(())
     }
 

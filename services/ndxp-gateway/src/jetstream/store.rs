@@ -35,7 +35,8 @@ impl JetStreamStore {
     /// to be missing comes through the receiver.
     ///
     /// # Errors
-    /// [`JetStreamError::Start`]: the servers do not answer, or the gateway's own feeds are not what its log says.
+    /// [`JetStreamError::Start`]: the servers do not answer, or the gateway's own feeds are not what its log says;
+    /// [`JetStreamError::Stream`]: a stream that is there would lose entries.
     pub async fn open(
         connection: Connection,
         settings: Settings,
@@ -53,7 +54,7 @@ impl JetStreamStore {
         let words = shared.connection.client().subscribe(words).await;
         let words = words.map_err(|error| JetStreamError::Start(away(error)))?;
         for lane in subject::LANES {
-            let followed = shared.first_look(lane).await.map_err(JetStreamError::Start)?;
+            let followed = shared.first_look(lane).await?;
             tokio::spawn(Arc::clone(&shared).follow(lane, followed, closing.clone()));
         }
         tokio::spawn(Arc::clone(&shared).hear_wants(words, closing));
@@ -218,6 +219,10 @@ impl Store for JetStreamStore {
 
     fn heads(&self, after: u64) -> Vec<FeedHead> {
         self.shared.index(|index| index.heads(after))
+    }
+
+    fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.shared.sync_all())
     }
 
     fn head(&self, feed: &FeedId) -> Option<Head> {

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::nats::{NatsServer, PATIENCE, until};
+use crate::proxy::Proxy;
 
 pub fn code(text: &str) -> AgencyCode {
     AgencyCode::new(text).expect("code")
@@ -65,7 +66,10 @@ impl Media for NoMedia {
 
 /// How the tests' servers are told of.
 pub fn config(servers: &[&NatsServer], allow_volatile: bool) -> JetStreamConfig {
-    let servers: Vec<_> = servers.iter().map(|server| server.url()).collect();
+    config_of(&servers.iter().map(|server| server.url()).collect::<Vec<_>>(), allow_volatile)
+}
+
+fn config_of(servers: &[String], allow_volatile: bool) -> JetStreamConfig {
     let text = format!("servers = {servers:?}\nallow_volatile = {allow_volatile}\nreplicas = 1");
     toml::from_str(&text).expect("configuration")
 }
@@ -91,14 +95,24 @@ impl Gateway {
         Self::open_in(tempfile::tempdir().expect("dir"), servers, settings).await.expect("starts")
     }
 
+    /// A process with an empty folder that reaches the server through `proxy`.
+    pub async fn open_through(proxy: &Proxy, settings: Settings) -> Self {
+        let dir = tempfile::tempdir().expect("dir");
+        Self::open_by(dir, &config_of(&[proxy.url()], true), settings).await.expect("starts")
+    }
+
     pub async fn open_in(dir: TempDir, servers: &[&NatsServer], settings: Settings) -> Result<Self, JetStreamError> {
+        Self::open_by(dir, &config(servers, true), settings).await
+    }
+
+    async fn open_by(dir: TempDir, config: &JetStreamConfig, settings: Settings) -> Result<Self, JetStreamError> {
         let log = open_log(dir.path(), "NDXP").await;
         let known = Directory::trusting(key("NDXP").public().fingerprint());
         let known = known.knowing_own(code("NDXP"), key("NDXP").public().clone());
         let directory = SharedDirectory::new(log.clone(), known);
         let own = Own { log: log.clone(), directory: directory.clone(), clock: Arc::new(SystemClock) };
         let stop = watch::Sender::new(false);
-        let connection = Connection::open(&config(servers, true), "test").await?;
+        let connection = Connection::open(config, "test").await?;
         let (store, mut missing) = JetStreamStore::open(connection, settings, own, stop.subscribe()).await?;
         if directory.get().gateway().is_none() {
             for events in founding() {

@@ -3,8 +3,10 @@
 
 mod cluster;
 mod exchange;
+mod following;
 mod losses;
 mod nats;
+mod proxy;
 mod secure;
 mod several;
 mod start;

@@ -87,8 +87,12 @@ impl NatsServer {
         Self { dir, port, child: None }
     }
 
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://{}", self.address())
     }
 
     /// Starts it, without waiting.

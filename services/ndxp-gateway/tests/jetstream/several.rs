@@ -1,14 +1,17 @@
 //! Several processes of one gateway.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use httt_exchange::{Store as _, StoreError};
-use httt_feed::{Audience, Lane};
-use httt_log::NewEvent;
+use httt_feed::{Audience, FeedId, Lane};
+use httt_log::{FeedHead, NewEvent};
+use httt_ndxp_gateway::jetstream::Settings;
 use httt_wire::directory::MemberSuspended;
 
 use crate::exchange::{Gateway, Member, batches, code, feed, settings};
 use crate::nats::{NatsServer, until};
+use crate::proxy::Proxy;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_that_take_the_same_feed_at_once_take_each_entry_once() {
@@ -111,6 +114,32 @@ async fn of_two_changes_to_the_directory_at_once_the_second_is_told_to_try_again
         .await;
     }
     assert!(one.service.heads(&code("H55"), Default::default()).await.refusal.is_some(), "it is suspended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_sees_what_the_streams_hold_though_this_process_heard_nothing_of_it() {
+    let server = NatsServer::start().await;
+    let proxy = Proxy::before(&server).await;
+    let one = Gateway::open(&[&server], settings(1)).await;
+    let seldom = Settings { scrub_every: Duration::from_secs(3_600), ..settings(1) };
+    let two = Gateway::open_through(&proxy, seldom).await;
+    one.push(&batches("H24→TW/report", 1, "a")).await;
+    two.has_head("H24→TW/report", 1).await;
+    // It hears no more: neither of a feed that it knows, nor of one that is new.
+    proxy.lose(usize::MAX);
+    one.push(&batches("H24→TW/report", 3, "a")).await;
+    one.push(&batches("H24→TW/status", 2, "a")).await;
+    let of = |heads: &[FeedHead], feed: &FeedId| heads.iter().find(|head| head.feed == *feed).map(|head| head.head);
+    let (report, status) = (feed("H24→TW/report"), feed("H24→TW/status"));
+    assert_eq!(two.store.head(&report).expect("head").sequence, 1);
+    let mut seen = Vec::new();
+    let revised = two.service.revise(|_, heads| {
+        seen = vec![of(heads, &report), of(heads, &status)];
+        Ok::<_, StoreError>(Vec::new())
+    });
+    revised.await.expect("revises");
+    assert_eq!(seen, [one.store.head(&report), one.store.head(&status)]);
+    assert_eq!(seen.iter().flatten().map(|head| head.sequence).collect::<Vec<_>>(), [3, 2]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

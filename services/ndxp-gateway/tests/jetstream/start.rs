@@ -1,6 +1,7 @@
 //! What a start refuses, and what it puts right.
 
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream;
 use httt_exchange::Store as _;
 use httt_ndxp_gateway::jetstream::{Connection, JetStreamError};
 
@@ -19,6 +20,37 @@ async fn servers_that_promise_nothing_are_refused_unless_that_is_allowed() {
     assert_eq!(allowed.volatile(), Some(why.as_str()));
     let gateway = Gateway::open(&[&server], settings(1)).await;
     assert_eq!(gateway.store.status().volatile.as_ref(), Some(why));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_would_lose_entries_is_refused_and_says_what_to_change() {
+    let server = NatsServer::start().await;
+    let context = server.context().await;
+    let good = stream::Config {
+        name: "httt-content".into(),
+        subjects: vec!["httt.*.*.content".into()],
+        discard: stream::DiscardPolicy::New,
+        ..stream::Config::default()
+    };
+    for (made, named) in [
+        (stream::Config { subjects: vec!["elsewhere.>".into()], ..good.clone() }, "elsewhere.>"),
+        (stream::Config { discard: stream::DiscardPolicy::Old, ..good.clone() }, "discard"),
+        (stream::Config { max_messages: 1_000, ..good.clone() }, "max_msgs"),
+        (stream::Config { max_bytes: 1 << 20, ..good.clone() }, "max_bytes"),
+    ] {
+        context.create_stream(made).await.expect("makes");
+        let folder = tempfile::tempdir().expect("dir");
+        let refused = Gateway::open_in(folder, &[&server], settings(1)).await;
+        let Err(error) = refused else { panic!("{named} is taken") };
+        assert!(matches!(&error, JetStreamError::Stream { stream, .. } if stream == "httt-content"), "{error}");
+        let text = error.to_string();
+        assert!(text.starts_with("luồng httt-content") && text.matches(named).count() == 2, "{text}");
+        context.delete_stream("httt-content").await.expect("deletes");
+    }
+    // These servers are volatile anyway, and that is allowed here; so is memory.
+    context.create_stream(stream::Config { storage: stream::StorageType::Memory, ..good }).await.expect("makes");
+    let gateway = Gateway::open(&[&server], settings(1)).await;
+    assert_eq!(gateway.store.status().streams[3].away, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
