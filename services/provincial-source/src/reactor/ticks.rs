@@ -7,7 +7,7 @@ use httt_feed::{FeedId, Lane};
 use httt_log::{NewEvent, Transaction};
 use httt_wire::bulletin::BulletinPlayed;
 use httt_wire::{Message, Name};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::province::{ACTOR, PlayedNews, Province, lock};
 
@@ -44,32 +44,38 @@ pub(crate) fn resume_played(province: &Province) -> PlayedNews {
     })
 }
 
-/// Ticks for ever.
-pub(crate) async fn run(province: Province) {
-    let mut statuses = tokio::time::interval(Duration::from_millis(province.settings.status_tick_ms));
-    let mut emergencies = tokio::time::interval(EMERGENCY_TICK);
-    statuses.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    emergencies.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Tells plays of emergencies for ever. A task of its own: no restatement, and no wait for the models, holds it up.
+pub(crate) async fn emergencies(province: Province) {
+    let mut ticks = ticks(EMERGENCY_TICK);
+    loop {
+        ticks.tick().await;
+        let news = lock(&province.played).emergencies.drain();
+        tell_played(&province, news).await;
+    }
+}
+
+/// Tells everything else for ever, at the tick of statuses.
+pub(crate) async fn statuses(province: Province) {
+    let mut ticks = ticks(Duration::from_millis(province.settings.status_tick_ms));
     let mut restated_ms = None;
     loop {
-        tokio::select! {
-            _ = emergencies.tick() => {
-                let news = lock(&province.played).emergencies.drain();
-                tell_played(&province, news).await;
-            }
-            _ = statuses.tick() => {
-                restated_ms = restated_ms.or_else(|| last_restated(&province));
-                let now_ms = province.desk.now_ms();
-                if restated_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) >= RESTATE_EVERY_MS) {
-                    restate(&province).await;
-                    restated_ms = Some(now_ms);
-                }
-                tell_statuses(&province).await;
-                let news = lock(&province.played).others.drain();
-                tell_played(&province, news).await;
-            }
+        ticks.tick().await;
+        restated_ms = restated_ms.or_else(|| last_restated(&province));
+        let now_ms = province.desk.now_ms();
+        if restated_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) >= RESTATE_EVERY_MS) {
+            restate(&province).await;
+            restated_ms = Some(now_ms);
         }
+        tell_statuses(&province).await;
+        let news = lock(&province.played).others.drain();
+        tell_played(&province, news).await;
     }
+}
+
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// When this node last said its clusters again, or first said anything of them: Unix ms by its clock then.
