@@ -22,10 +22,10 @@ const MEMBERS: usize = 500;
 struct NoMedia;
 
 impl Media for NoMedia {
-    fn stat<'a>(&'a self, _: &'a AgencyCode, _: Digest) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
+    fn stat<'a>(&'a self, _: &'a AgencyCode, _: Digest, _: bool) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
         Box::pin(async { Ok(MediaStat::default()) })
     }
-    fn read(&self, digest: Digest, _: u64, _: usize) -> BoxFuture<'_, Result<(Bytes, u64), MediaError>> {
+    fn read(&self, digest: Digest, _: u64, _: usize, _: bool) -> BoxFuture<'_, Result<(Bytes, u64), MediaError>> {
         Box::pin(async move { Err(MediaError::NotHeld(digest)) })
     }
     fn write<'a>(
@@ -35,6 +35,7 @@ impl Media for NoMedia {
         _: u64,
         _: u64,
         _: Bytes,
+        _: bool,
     ) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
         Box::pin(async move { Err(MediaError::NotHeld(digest)) })
     }

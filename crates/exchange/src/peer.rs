@@ -92,13 +92,25 @@ pub enum MediaError {
     Io(String),
 }
 
-/// Where a serving node keeps media files. `httt-node` has the one that keeps them in a folder.
+/// Where a serving node keeps media files. `httt-node` has the one that keeps them in a folder. `urgent`: the file is an
+/// emergency's; whoever has to fetch it or pass it on first does it by the way that bulk does not use.
 pub trait Media: Send + Sync + 'static {
     /// How much of `digest` is held: the whole file, or what `member` brought of it so far. Unfinished files belong to
     /// who brings them, so that no member can spoil another's.
-    fn stat<'a>(&'a self, member: &'a AgencyCode, digest: Digest) -> BoxFuture<'a, Result<MediaStat, MediaError>>;
+    fn stat<'a>(
+        &'a self,
+        member: &'a AgencyCode,
+        digest: Digest,
+        urgent: bool,
+    ) -> BoxFuture<'a, Result<MediaStat, MediaError>>;
     /// Up to `max` bytes from `offset`, and the size of the whole file, which must be complete.
-    fn read(&self, digest: Digest, offset: u64, max: usize) -> BoxFuture<'_, Result<(Bytes, u64), MediaError>>;
+    fn read(
+        &self,
+        digest: Digest,
+        offset: u64,
+        max: usize,
+        urgent: bool,
+    ) -> BoxFuture<'_, Result<(Bytes, u64), MediaError>>;
     /// Continues `member`'s file at `offset`; verifies it when complete.
     fn write<'a>(
         &'a self,
@@ -107,5 +119,6 @@ pub trait Media: Send + Sync + 'static {
         size: u64,
         offset: u64,
         data: Bytes,
+        urgent: bool,
     ) -> BoxFuture<'a, Result<MediaStat, MediaError>>;
 }

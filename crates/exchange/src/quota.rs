@@ -188,6 +188,11 @@ impl Class {
             _ => Self::Bulk,
         }
     }
+
+    /// The class of a call about a media file, which may be an emergency's.
+    pub fn of_media(urgent: bool) -> Self {
+        if urgent { Self::Urgent } else { Self::Bulk }
+    }
 }
 
 /// What a caller may ask for in each [`Class`].

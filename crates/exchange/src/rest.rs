@@ -6,14 +6,16 @@
 //! | `GET /exchange/v1/heads?log_id=HEX&after=N&wait_ms=N` | | `HeadsResponse` |
 //! | `GET /exchange/v1/feeds/{origin}/{audience}/{lane}?after=N&max_bytes=N&wait_ms=N` | | `ReadResponse` |
 //! | `POST /exchange/v1/feeds/{origin}/{audience}/{lane}` | `PushRequest` | `PushResponse` |
-//! | `GET /exchange/v1/media/{sha256}/state` | | `StatMediaResponse` |
-//! | `GET /exchange/v1/media/{sha256}?offset=N&max_bytes=N` | | `ReadMediaResponse` |
-//! | `PATCH /exchange/v1/media/{sha256}?size=N&offset=N` | the bytes | `StatMediaResponse` |
+//! | `GET /exchange/v1/media/{sha256}/state?urgent=B` | | `StatMediaResponse` |
+//! | `GET /exchange/v1/media/{sha256}?offset=N&max_bytes=N&urgent=B` | | `ReadMediaResponse` |
+//! | `PATCH /exchange/v1/media/{sha256}?size=N&offset=N&urgent=B` | the bytes | `StatMediaResponse` |
 //! | `POST /exchange/v1/witness` | `WitnessRequest` | `WitnessResponse` |
 //!
 //! Bodies are protobuf (`application/x-protobuf`) or its JSON form (`application/json`), by `Content-Type` and `Accept`;
 //! sealed bytes travel untouched inside them. The audience `*` is written `all` in addresses. Every call but the first
 //! bears `Authorization: Bearer TOKEN`, or the headers `AppName`, `AccessKey` and `SecretKey`.
+//!
+//! `urgent=true`: the file is an emergency's, and the call is counted with those of emergencies.
 //!
 //! A refusal is in the body, whatever the status; the status says it again for platforms and their operators. Heads and
 //! feeds have an `ETag`, and answer 304 to who knows it already.

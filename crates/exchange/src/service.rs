@@ -498,20 +498,26 @@ impl Service {
     /// How much of a media file is held.
     pub async fn stat_media(&self, caller: &AgencyCode, request: wire::StatMediaRequest) -> wire::StatMediaResponse {
         let refused = |refusal| wire::StatMediaResponse { refusal: Some(refusal), ..Default::default() };
-        let _held = match self.enter_media(caller, 0, 0) {
+        let _held = match self.enter_media(caller, request.urgent, 0, 0) {
             Ok(held) => held,
             Err(refusal) => return refused(refusal),
         };
         match media_digest(&request.sha256) {
-            Ok(digest) => stat_response(self.media.stat(caller, digest).await),
+            Ok(digest) => stat_response(self.media.stat(caller, digest, request.urgent).await),
             Err(refusal) => refused(refusal),
         }
     }
 
     /// Lets a member's call about media in.
-    fn enter_media(&self, caller: &AgencyCode, brought: usize, memory: usize) -> Result<Held, wire::Refusal> {
+    fn enter_media(
+        &self,
+        caller: &AgencyCode,
+        urgent: bool,
+        brought: usize,
+        memory: usize,
+    ) -> Result<Held, wire::Refusal> {
         self.member(caller)?;
-        self.limiter.enter(caller, Class::Bulk, brought, memory)
+        self.limiter.enter(caller, Class::of_media(urgent), brought, memory)
     }
 
     fn member(&self, caller: &AgencyCode) -> Result<(), wire::Refusal> {
@@ -531,7 +537,7 @@ impl Service {
     ) -> (wire::ReadMediaResponse, Option<Held>) {
         let refused = |refusal| (wire::ReadMediaResponse { refusal: Some(refusal), ..Default::default() }, None);
         let most = (request.max_bytes as usize).clamp(1, MAX_MEDIA_RANGE);
-        let mut held = match self.enter_media(caller, 0, most) {
+        let mut held = match self.enter_media(caller, request.urgent, 0, most) {
             Ok(held) => held,
             Err(refusal) => return refused(refusal),
         };
@@ -539,7 +545,7 @@ impl Service {
             Ok(digest) => digest,
             Err(refusal) => return refused(refusal),
         };
-        match self.media.read(digest, request.offset, most).await {
+        match self.media.read(digest, request.offset, most, request.urgent).await {
             Ok((data, size)) => {
                 held.answered(data.len());
                 (wire::ReadMediaResponse { data, size, refusal: None }, Some(held))
@@ -555,13 +561,14 @@ impl Service {
             let (size, limit) = (request.data.len(), MAX_MEDIA_RANGE);
             return refused(refusal_to_wire(&Refusal::TooLarge { what: "a range of media", size, limit }));
         }
-        let _held = match self.enter_media(caller, request.data.len(), request.data.len()) {
+        let _held = match self.enter_media(caller, request.urgent, request.data.len(), request.data.len()) {
             Ok(held) => held,
             Err(refusal) => return refused(refusal),
         };
         match media_digest(&request.sha256) {
             Ok(digest) => {
-                stat_response(self.media.write(caller, digest, request.size, request.offset, request.data).await)
+                let wire::WriteMediaRequest { size, offset, data, urgent, .. } = request;
+                stat_response(self.media.write(caller, digest, size, offset, data, urgent).await)
             }
             Err(refusal) => refused(refusal),
         }

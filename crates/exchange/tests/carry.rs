@@ -69,7 +69,7 @@ impl Hand {
     async fn keep(&self, data: &[u8]) -> Digest {
         let digest = Digest::of(data);
         let member = self.node.code.clone();
-        self.media.write(&member, digest, data.len() as u64, 0, data.to_vec().into()).await.expect("kept");
+        self.media.write(&member, digest, data.len() as u64, 0, data.to_vec().into(), false).await.expect("kept");
         digest
     }
 
@@ -85,7 +85,7 @@ impl Hand {
     }
 
     async fn has_media(&self, digest: Digest) -> MediaStat {
-        self.media.stat(&self.node.code, digest).await.expect("stat")
+        self.media.stat(&self.node.code, digest, false).await.expect("stat")
     }
 }
 

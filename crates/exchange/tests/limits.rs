@@ -152,3 +152,20 @@ async fn a_reader_that_does_not_take_its_answers_holds_bounded_memory_and_nobody
     assert_eq!(refused.len() as u64, world.in_use(Class::Bulk).no_place);
     until(|| world.in_use(Class::Bulk).bytes == 0 && world.in_use(Class::Bulk).calls == 0).await;
 }
+
+#[tokio::test]
+async fn media_of_an_emergency_are_urgent_calls() {
+    let (gateway, _) = gateway().await;
+    let service = plain_service(&gateway, Receipts::Issue);
+    let (member, data) = (code("H24"), bytes::Bytes::from_static(b"a siren"));
+    let (sha256, size) = (Digest::of(&data).0.to_vec(), data.len() as u64);
+    let write = wire::WriteMediaRequest { sha256: sha256.clone(), size, offset: 0, data, urgent: false };
+    assert!(service.write_media(&member, write).await.complete);
+    for (urgent, class) in [(false, Class::Bulk), (true, Class::Urgent)] {
+        let request = wire::ReadMediaRequest { sha256: sha256.clone(), offset: 0, max_bytes: 100, urgent };
+        let (_, held) = service.read_media_held(&member, request).await;
+        assert!(held.is_some(), "it counts until the answer was taken");
+        let under_way = service.limiter().in_use().into_iter().filter(|(_, used)| used.calls > 0);
+        assert_eq!(under_way.map(|(class, _)| class).collect::<Vec<_>>(), [class]);
+    }
+}

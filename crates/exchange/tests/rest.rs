@@ -14,7 +14,7 @@ use bytes::Bytes;
 use common::*;
 use httt_exchange::quota::{CallRates, Rate};
 use httt_exchange::rest::*;
-use httt_exchange::{MAX_MESSAGE_BYTES, Peer, PeerError, Receipts};
+use httt_exchange::{LogStore, MAX_MESSAGE_BYTES, Peer, PeerError, Receipts};
 use httt_feed::{Digest, Lane};
 use httt_wire::Message as _;
 use httt_wire::exchange::{self as wire, RefusalCode};
@@ -177,6 +177,7 @@ async fn every_refusal_has_a_status_and_stands_in_the_body() {
         (get("/exchange/v1/feeds/H55/TW/report", &[]), 403, "NO_RIGHT"),
         (get(&format!("/exchange/v1/media/{absent}"), &[]), 404, "NOT_FOUND"),
         (get("/exchange/v1/media/xyz", &[]), 400, "MALFORMED"),
+        (get(&format!("/exchange/v1/media/{absent}/state?urgent=very"), &[]), 400, "MALFORMED"),
         (get("/exchange/v1/heads?after=x", &[]), 400, "MALFORMED"),
         (get("/exchange/v1/heads?log_id=x", &[]), 400, "MALFORMED"),
         (too_large, 413, "TOO_LARGE"),
@@ -290,6 +291,37 @@ async fn who_asks_for_too_much_is_told_when_to_come_back_and_is_still_heard_in_a
     let refusal = peer.heads(wire::HeadsRequest::default()).await.expect("an answer").refusal.expect("refused");
     assert_eq!(refusal.code(), RefusalCode::Busy);
     drop(gateway);
+}
+
+#[tokio::test]
+async fn media_of_an_emergency_pass_where_ordinary_ones_must_wait() {
+    let rates = CallRates { calls: Rate::per_minute(3), bytes: Rate::UNLIMITED };
+    let (gateway, _) = gateway().await;
+    let media = Arc::new(MemoryMedia::default());
+    let store = LogStore::new(gateway.log.clone());
+    let service = Arc::new(service_with(&gateway, store, Arc::clone(&media), Receipts::Issue));
+    let (router, _) = over(service, vec![Client { rates, ..oauth("h24", "H24") }]);
+    let peer = peer(&router, by_oauth("h24"), BodyFormat::Protobuf);
+    let data = Bytes::from_static(b"a siren");
+    let (sha256, size) = (Digest::of(&data).0.to_vec(), data.len() as u64);
+    let stat = async |urgent| {
+        let request = wire::StatMediaRequest { sha256: sha256.clone(), urgent };
+        peer.stat_media(request).await.expect("an answer").refusal.map(|refusal| refusal.code())
+    };
+    for _ in 0..3 {
+        assert_eq!(stat(false).await, None);
+    }
+    assert_eq!(stat(false).await, Some(RefusalCode::Busy));
+
+    media.urgent.lock().expect("lock").clear();
+    assert_eq!(stat(true).await, None);
+    let write = wire::WriteMediaRequest { sha256: sha256.clone(), size, offset: 0, data: data.clone(), urgent: true };
+    assert!(peer.write_media(write).await.expect("an answer").complete);
+    let read = wire::ReadMediaRequest { sha256: sha256.clone(), offset: 0, max_bytes: 100, urgent: true };
+    assert_eq!(peer.read_media(read).await.expect("an answer").data, data);
+    let told = media.urgent.lock().expect("lock").clone();
+    assert!(!told.is_empty() && told.iter().all(|urgent| *urgent), "{told:?}");
+    assert_eq!(stat(true).await, Some(RefusalCode::Busy), "and they are bounded themselves");
 }
 
 #[tokio::test]

@@ -137,7 +137,8 @@ pub(crate) async fn import<S: ModelSet>(
         ok = report.ok,
         "feeds imported by hand"
     );
-    desk.models.reached(desk.node.log.len()).await;
+    // It is on disk, whether or not the models know it by now.
+    let _ = desk.models.reached(desk.node.log.len()).await;
     Ok(Answer(report))
 }
 

@@ -107,7 +107,7 @@ impl<S: ModelSet> Desk<S> {
     }
 
     /// Appends what was decided, in one commit, as `account`, in the trace of the request; returns when the read models
-    /// know it. Events that are neither local nor addressed go to `audience`.
+    /// know it, or fell behind. Events that are neither local nor addressed go to `audience`.
     ///
     /// # Errors
     /// 409 when a stream changed since it was looked at; 503 when the log takes no writes.
@@ -128,7 +128,8 @@ impl<S: ModelSet> Desk<S> {
             transaction = transaction.expecting(stream, expectation);
         }
         let committed = self.node.log.commit(transaction).await.map_err(commit_error)?;
-        self.models.reached(committed.next).await;
+        // It is on disk: an error now would have it said twice.
+        let _ = self.models.reached(committed.next).await;
         Ok(committed)
     }
 }

@@ -202,10 +202,10 @@ impl Node {
 struct NoMedia;
 
 impl Media for NoMedia {
-    fn stat<'a>(&'a self, _: &'a AgencyCode, _: Digest) -> Boxed<'a, Result<MediaStat, MediaError>> {
+    fn stat<'a>(&'a self, _: &'a AgencyCode, _: Digest, _: bool) -> Boxed<'a, Result<MediaStat, MediaError>> {
         Box::pin(async { Ok(MediaStat::default()) })
     }
-    fn read(&self, digest: Digest, _: u64, _: usize) -> Boxed<'_, Result<(bytes::Bytes, u64), MediaError>> {
+    fn read(&self, digest: Digest, _: u64, _: usize, _: bool) -> Boxed<'_, Result<(bytes::Bytes, u64), MediaError>> {
         Box::pin(async move { Err(MediaError::NotHeld(digest)) })
     }
     fn write<'a>(
@@ -215,6 +215,7 @@ impl Media for NoMedia {
         _: u64,
         _: u64,
         _: bytes::Bytes,
+        _: bool,
     ) -> Boxed<'a, Result<MediaStat, MediaError>> {
         Box::pin(async move { Err(MediaError::NotHeld(digest)) })
     }

@@ -35,23 +35,23 @@ impl ThroughMedia {
         })
     }
 
-    async fn fetch(&self, digest: Digest) -> Result<(), MediaError> {
+    async fn fetch(&self, digest: Digest, urgent: bool) -> Result<(), MediaError> {
         let turn = self.turn(digest);
         let _turn = turn.lock().await;
-        self.upstream.fetch_media(digest, false).await.map_err(|error| {
+        self.upstream.fetch_media(digest, urgent).await.map_err(|error| {
             tracing::debug!(%digest, %error, "media not fetched");
             MediaError::NotHeld(digest)
         })
     }
 
     /// What is held whole is passed on before anybody hears that it is complete.
-    async fn passed_on(&self, digest: Digest, stat: MediaStat) -> MediaStat {
+    async fn passed_on(&self, digest: Digest, stat: MediaStat, urgent: bool) -> MediaStat {
         if !stat.complete {
             return stat;
         }
         let turn = self.turn(digest);
         let _turn = turn.lock().await;
-        match self.upstream.send_media(digest, false).await {
+        match self.upstream.send_media(digest, urgent).await {
             Ok(()) => stat,
             Err(error) => {
                 tracing::info!(%digest, %error, "media not passed on yet");
@@ -62,19 +62,30 @@ impl ThroughMedia {
 }
 
 impl Media for ThroughMedia {
-    fn stat<'a>(&'a self, member: &'a AgencyCode, digest: Digest) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
+    fn stat<'a>(
+        &'a self,
+        member: &'a AgencyCode,
+        digest: Digest,
+        urgent: bool,
+    ) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
         Box::pin(async move {
-            let stat = Media::stat(self.store.as_ref(), member, digest).await?;
-            Ok(self.passed_on(digest, stat).await)
+            let stat = Media::stat(self.store.as_ref(), member, digest, urgent).await?;
+            Ok(self.passed_on(digest, stat, urgent).await)
         })
     }
 
-    fn read(&self, digest: Digest, offset: u64, max: usize) -> BoxFuture<'_, Result<(Bytes, u64), MediaError>> {
+    fn read(
+        &self,
+        digest: Digest,
+        offset: u64,
+        max: usize,
+        urgent: bool,
+    ) -> BoxFuture<'_, Result<(Bytes, u64), MediaError>> {
         Box::pin(async move {
-            match Media::read(self.store.as_ref(), digest, offset, max).await {
+            match Media::read(self.store.as_ref(), digest, offset, max, urgent).await {
                 Err(MediaError::NotHeld(_)) => {
-                    self.fetch(digest).await?;
-                    Media::read(self.store.as_ref(), digest, offset, max).await
+                    self.fetch(digest, urgent).await?;
+                    Media::read(self.store.as_ref(), digest, offset, max, urgent).await
                 }
                 held => held,
             }
@@ -88,10 +99,11 @@ impl Media for ThroughMedia {
         size: u64,
         offset: u64,
         data: Bytes,
+        urgent: bool,
     ) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
         Box::pin(async move {
-            let stat = Media::write(self.store.as_ref(), member, digest, size, offset, data).await?;
-            Ok(self.passed_on(digest, stat).await)
+            let stat = Media::write(self.store.as_ref(), member, digest, size, offset, data, urgent).await?;
+            Ok(self.passed_on(digest, stat, urgent).await)
         })
     }
 }

@@ -13,7 +13,7 @@ pub(crate) const PATH: &str = "/openapi.json";
 const SCHEMAS: &str = "#/components/schemas/";
 const MESSAGES: &str = "httt.exchange.v1.";
 /// Parameters of addresses, and what they are.
-const PARAMETERS: [(&str, &str, &str); 17] = [
+const PARAMETERS: [(&str, &str, &str); 20] = [
     ("origin", "string", "Mã cơ quan gửi (agency code of the feed's origin), H24"),
     ("audience", "string", "Mã cơ quan nhận, hoặc `all` cho mọi cơ quan (agency code, or `all` for everybody)"),
     ("lane", "string", "directory, emergency, content, report, status"),
@@ -22,15 +22,22 @@ const PARAMETERS: [(&str, &str, &str); 17] = [
     ("log_id", "string", "Nhật ký đã biết, hệ 16 (the log known, hexadecimal)"),
     ("after", "integer", "Chỉ những gì sau vị trí này (only what follows this)"),
     ("wait_ms", "integer", "Chờ tin mới tối đa chừng này, không quá 30000 (wait for news so long)"),
-    ("max_bytes", "integer", "Nhiều nhất chừng này byte, không quá 1048576 (at most so many bytes)"),
+    (
+        "max_bytes",
+        "integer",
+        "Nhiều nhất chừng này byte; một lần đọc không quá 1048576 (at most so many; 1048576 a reading)",
+    ),
     ("accept_zstd", "boolean", "Nhận `packed` (the caller reads `packed`)"),
     ("from_restated", "boolean", "Bắt đầu từ lô nhắc lại toàn bộ trạng thái (begin at the latest restating batch)"),
     ("offset", "integer", "Từ byte này (from this byte on)"),
     ("size", "integer", "Cỡ cả tệp (of the whole file)"),
+    ("urgent", "boolean", "Tệp của bản tin khẩn cấp (the file is an emergency's)"),
     ("from", "string", "Ngày 2026-11-22 hoặc mili giây Unix (a day, or Unix milliseconds)"),
     ("to", "string", "Ngày (tính cả ngày đó) hoặc mili giây Unix (a day, included, or Unix milliseconds)"),
     ("member", "string", "Mã cơ quan (agency code)"),
-    ("for", "string", "Mã cơ quan nhận tệp (agency code of the file's reader)"),
+    ("for", "string", "Mã cơ quan nhận tệp (agency code of who the file is for)"),
+    ("feed", "string", "Chỉ các luồng này, cách nhau bằng dấu phẩy (only these feeds, separated by commas)"),
+    ("media", "boolean", "Kèm tệp phương tiện, mặc định có (with media files, the default)"),
 ];
 
 /// Who may call.
@@ -50,6 +57,8 @@ enum Is {
     /// A message of the exchange, in either format.
     Message(&'static str),
     Bytes,
+    /// Bytes, or nothing.
+    MaybeBytes,
     Form,
     Json(&'static str),
     Text(&'static str),
@@ -76,7 +85,7 @@ const fn operation(
     Operation { method, path, who, summary, query, body, answer }
 }
 
-use Is::{Bytes, Form, Json, Message, Nothing, Text};
+use Is::{Bytes, Form, Json, MaybeBytes, Message, Nothing, Text};
 use Who::{Anybody, Client, Person};
 
 const FEED: &str = "/exchange/v1/feeds/{origin}/{audience}/{lane}";
@@ -120,7 +129,7 @@ const OPERATIONS: [Operation; 34] = [
         ("get", MEDIA),
         Client,
         "Đọc một đoạn tệp (a range of a media file)",
-        &["offset", "max_bytes"],
+        &["offset", "max_bytes", "urgent"],
         Nothing,
         Message("ReadMediaResponse"),
     ),
@@ -128,7 +137,7 @@ const OPERATIONS: [Operation; 34] = [
         ("patch", MEDIA),
         Client,
         "Gửi đoạn tiếp theo của tệp (the next range of a media file)",
-        &["size", "offset"],
+        &["size", "offset", "urgent"],
         Bytes,
         Message("StatMediaResponse"),
     ),
@@ -136,7 +145,7 @@ const OPERATIONS: [Operation; 34] = [
         ("get", "/exchange/v1/media/{sha256}/state"),
         Client,
         "Đã giữ bao nhiêu của tệp (how much is held)",
-        &[],
+        &["urgent"],
         Nothing,
         Message("StatMediaResponse"),
     ),
@@ -170,18 +179,32 @@ const OPERATIONS: [Operation; 34] = [
     operation(("get", "/api/v1/me"), Person, "Tài khoản đang dùng (the account)", &[], Nothing, Json("Any")),
     operation(("get", "/api/v1/log"), Person, "Nhật ký của nút (the node's log)", &[], Nothing, Json("Any")),
     operation(("get", "/api/v1/link"), Person, "Đường lên sàn trao đổi (the way up)", &[], Nothing, Json("Any")),
-    operation(("get", "/api/v1/wire"), Person, "Dung lượng đã truyền (over the wire)", &[], Nothing, Json("Any")),
-    operation(("get", "/api/v1/storage"), Person, "Kho tệp (media storage)", &[], Nothing, Json("Any")),
     operation(
-        ("get", "/metrics"),
+        ("get", "/api/v1/wire"),
         Person,
-        "Số liệu cho hệ giám sát; open_metrics: không cần đăng nhập (figures for monitors)",
+        "Lượng dữ liệu qua đường truyền (what went over the wire)",
         &[],
         Nothing,
-        Text("text/plain"),
+        Json("Any"),
     ),
-    operation(("post", "/api/v1/feeds/import"), Person, "Nhập tệp luồng (a file by hand)", &[], Bytes, Json("Any")),
-    operation(("post", "/api/v1/feeds/export"), Person, "Xuất tệp luồng (a file by hand)", &["for"], Bytes, Bytes),
+    operation(("get", "/api/v1/storage"), Person, "Dung lượng lưu trữ (storage)", &[], Nothing, Json("Any")),
+    operation(
+        ("post", "/api/v1/feeds/import"),
+        Person,
+        "Nhận luồng từ tệp mang tay (take feeds carried by hand)",
+        &[],
+        Bytes,
+        Json("Any"),
+    ),
+    operation(
+        ("post", "/api/v1/feeds/export"),
+        Person,
+        "Xuất luồng ra tệp mang tay; nội dung gửi lên: tệp trước đó, nếu có (feeds as a file; the body: an earlier one)",
+        &["for", "feed", "lane", "after", "media", "max_bytes"],
+        MaybeBytes,
+        Bytes,
+    ),
+    operation(("get", "/metrics"), Person, "Số liệu cho Prometheus (figures)", &[], Nothing, Text("text/plain")),
     operation(("get", "/api/v1/members"), Person, "Thành viên (members)", &[], Nothing, Json("Any")),
     operation(("get", "/api/v1/models"), Person, "Các mô hình đọc (read models)", &[], Nothing, Json("Any")),
     operation(
@@ -305,7 +328,7 @@ fn described(operation: &Operation) -> Value {
         "responses": responses,
     });
     if let Some(content) = content(*body) {
-        described["requestBody"] = json!({ "required": true, "content": content });
+        described["requestBody"] = json!({ "required": !matches!(body, MaybeBytes), "content": content });
     }
     described
 }
@@ -314,7 +337,8 @@ fn parameter(name: &str, in_path: bool) -> Value {
     let known = PARAMETERS.iter().find(|(known, ..)| *known == name);
     let (kind, what) = known.map_or(("string", "csv, jsonl"), |(_, kind, what)| (*kind, *what));
     let place = if in_path { "path" } else { "query" };
-    json!({ "name": name, "in": place, "required": in_path, "description": what, "schema": { "type": kind } })
+    let required = in_path || name == "for";
+    json!({ "name": name, "in": place, "required": required, "description": what, "schema": { "type": kind } })
 }
 
 fn with_content(description: &str, is: Is) -> Value {
@@ -336,7 +360,9 @@ fn content(is: Is) -> Option<Value> {
                 "application/x-protobuf": { "schema": { "type": "string", "format": "binary", "description": message } },
             })
         }
-        Bytes => json!({ "application/octet-stream": { "schema": { "type": "string", "format": "binary" } } }),
+        Bytes | MaybeBytes => {
+            json!({ "application/octet-stream": { "schema": { "type": "string", "format": "binary" } } })
+        }
         Form => json!({ "application/x-www-form-urlencoded": reference("TokenRequest".to_owned()) }),
         Json(name) => json!({ "application/json": reference(name.to_owned()) }),
         Text(kind) => {
@@ -406,7 +432,7 @@ mod tests {
     fn node_routes() -> Listed {
         let mut routes = Listed::new();
         for (source, from) in [
-            (include_str!("../../../crates/node/src/api.rs"), "/api/"),
+            (include_str!("../../../crates/node/src/api.rs"), "/"),
             (include_str!("../../../crates/node/src/tlog.rs"), "/tlog/"),
             (include_str!("../../../crates/node/src/http/health.rs"), "/"),
         ] {
@@ -417,7 +443,7 @@ mod tests {
                 let line = rest.split([';', '\n']).next().expect("a line");
                 let methods = ["get", "post", "put", "delete", "patch"].into_iter();
                 let methods = methods.filter(|method| line.contains(&format!("{method}(")));
-                assert!(path.starts_with(from) || path == "/metrics", "{path}");
+                assert!(path.starts_with(from), "{path}");
                 routes.extend(methods.map(|method| (method.to_owned(), path.clone())));
             }
             assert!(routes.len() > before, "{from}");
@@ -443,6 +469,7 @@ mod tests {
             let name = reference.split('"').next().expect("a name");
             assert!(document["components"]["schemas"].get(name).is_some(), "{name} is referred to and not described");
         }
+        assert_eq!(text.matches("\"name\":\"urgent\"").count(), 3, "reading, writing and asking for a media file");
         let parameters = text.matches("\"in\":\"query\"").count();
         assert!(parameters > 10, "{parameters}");
         let mut ids: Vec<&str> =

@@ -153,7 +153,8 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<Started> {
     part(shutdown, "devices", hub::follow(province.clone()));
     part(shutdown, "receipts", reactor::receive::run(province.clone()));
     part(shutdown, "media", reactor::media::run(province.clone()));
-    part(shutdown, "ticks", reactor::ticks::run(province.clone()));
+    part(shutdown, "emergency plays", reactor::ticks::emergencies(province.clone()));
+    part(shutdown, "statuses", reactor::ticks::statuses(province.clone()));
 
     let (people, others) = routes::routers(&province);
     let routes = node_api::routes(&province.desk, people).merge(others);

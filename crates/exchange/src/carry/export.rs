@@ -198,7 +198,7 @@ impl Export {
         }
         if let Some(part) = self.media.front_mut() {
             let most = (part.until - part.from).min(MAX_MEDIA_RANGE as u64) as usize;
-            let (data, size) = self.source.media.read(part.digest, part.from, most).await?;
+            let (data, size) = self.source.media.read(part.digest, part.from, most, false).await?;
             if data.is_empty() || size != part.size {
                 return Err(ExportError::Changed(part.digest.to_string()));
             }

@@ -187,7 +187,7 @@ impl Import {
                 // What is held already is told even if its piece is not in this file.
                 let named: Vec<Digest> = manifest.media.iter().map(|part| part.digest).collect();
                 for digest in named {
-                    if let Ok(stat) = self.node.media.stat(self.node.log.origin(), digest).await {
+                    if let Ok(stat) = self.node.media.stat(self.node.log.origin(), digest, false).await {
                         let outcome = if stat.complete { MediaOutcome::Complete } else { MediaOutcome::Absent };
                         self.media.insert(digest, (outcome, stat.held));
                     }
@@ -250,7 +250,7 @@ impl Import {
 
     async fn take_media(&mut self, piece: MediaPiece) {
         let (own, digest) = (self.node.log.origin(), piece.digest);
-        let before = match self.node.media.stat(own, digest).await {
+        let before = match self.node.media.stat(own, digest, false).await {
             Ok(stat) => stat,
             Err(error) => {
                 self.media.insert(digest, (MediaOutcome::Refused(error.to_string()), 0));
@@ -266,7 +266,7 @@ impl Import {
             (MediaOutcome::Gap, before.held)
         } else {
             let fresh = piece.data.slice((before.held - piece.offset) as usize..);
-            match self.node.media.write(own, digest, piece.size, before.held, fresh).await {
+            match self.node.media.write(own, digest, piece.size, before.held, fresh, false).await {
                 Ok(stat) if stat.complete => (MediaOutcome::Complete, stat.held),
                 Ok(stat) => (MediaOutcome::Part, stat.held),
                 Err(MediaError::Refused(why)) => (MediaOutcome::Refused(why), 0),

@@ -216,7 +216,7 @@ impl Exporter {
     async fn place(&self, named: Vec<MediaPart>, room: &mut Room) -> Result<Vec<MediaPart>, ExportError> {
         let mut parts = Vec::with_capacity(named.len());
         for part in named {
-            let stat = self.media.stat(self.log.origin(), part.digest).await?;
+            let stat = self.media.stat(self.log.origin(), part.digest, false).await?;
             let from = part.from;
             if !stat.complete || from >= stat.size {
                 parts.push(MediaPart { until: from, ..part });
@@ -255,7 +255,7 @@ impl Exporter {
         }
         let mut wanted = Vec::new();
         for part in named.parts {
-            let stat = self.media.stat(self.log.origin(), part.digest).await?;
+            let stat = self.media.stat(self.log.origin(), part.digest, false).await?;
             if !stat.complete && wanted.len() < MAX_CARRIED_MEDIA {
                 // What is held of it may be more than this bulletin says the file has.
                 wanted.push(MediaPart { until: stat.held.min(part.size), ..part });

@@ -265,6 +265,11 @@ fn feed_path(feed: Option<&wire::FeedId>) -> String {
     format!("/exchange/v1/feeds/{}/{audience}/{lane}", feed.origin)
 }
 
+/// What an address about media ends with. Platforms that know nothing of it need not hear of ordinary files.
+fn and_urgent(urgent: bool) -> &'static str {
+    if urgent { "&urgent=true" } else { "" }
+}
+
 impl Peer for RestPeer {
     fn name(&self) -> &str {
         &self.base
@@ -299,21 +304,24 @@ impl Peer for RestPeer {
     }
 
     async fn stat_media(&self, request: wire::StatMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
-        let path = format!("/exchange/v1/media/{}/state", hex::encode(&request.sha256));
+        let sha256 = hex::encode(&request.sha256);
+        let path = format!("/exchange/v1/media/{sha256}/state{}", if request.urgent { "?urgent=true" } else { "" });
         self.whole(Call::get(self.for_media(request.urgent), path)).await
     }
 
     async fn read_media(&self, request: wire::ReadMediaRequest) -> Result<wire::ReadMediaResponse, PeerError> {
         let sha256 = hex::encode(&request.sha256);
-        let path = format!("/exchange/v1/media/{sha256}?offset={}&max_bytes={}", request.offset, request.max_bytes);
-        self.whole(Call::get(self.for_media(request.urgent), path)).await
+        let wire::ReadMediaRequest { offset, max_bytes, urgent, .. } = request;
+        let path = format!("/exchange/v1/media/{sha256}?offset={offset}&max_bytes={max_bytes}{}", and_urgent(urgent));
+        self.whole(Call::get(self.for_media(urgent), path)).await
     }
 
     async fn write_media(&self, request: wire::WriteMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
         let sha256 = hex::encode(&request.sha256);
-        let path = format!("/exchange/v1/media/{sha256}?size={}&offset={}", request.size, request.offset);
+        let wire::WriteMediaRequest { size, offset, urgent, .. } = request;
+        let path = format!("/exchange/v1/media/{sha256}?size={size}&offset={offset}{}", and_urgent(urgent));
         let body = Some(("application/octet-stream", request.data));
-        self.whole(Call { method: Method::PATCH, body, ..Call::get(self.for_media(request.urgent), path) }).await
+        self.whole(Call { method: Method::PATCH, body, ..Call::get(self.for_media(urgent), path) }).await
     }
 
     async fn witness(&self, request: wire::WitnessRequest) -> Result<wire::WitnessResponse, PeerError> {

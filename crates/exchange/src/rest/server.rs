@@ -334,15 +334,24 @@ async fn stat_media(
     Extension(client): Caller,
     headers: HeaderMap,
     Path(sha256): Path<String>,
+    query: Asked<UrgencyQuery>,
 ) -> Response {
+    type T = wire::StatMediaResponse;
     let format = BodyFormat::for_answer(&headers);
-    match hex::decode(&sha256) {
-        Ok(sha256) => {
-            let request = wire::StatMediaRequest { sha256, urgent: false };
-            respond(format, &platform.service.stat_media(&client.member, request).await)
-        }
-        Err(_) => malformed::<wire::StatMediaResponse>(format, NO_SHA256),
-    }
+    let urgent = match query {
+        Ok(Query(query)) => query.urgent,
+        Err(error) => return malformed::<T>(format, error.body_text()),
+    };
+    let Ok(sha256) = hex::decode(&sha256) else { return malformed::<T>(format, NO_SHA256) };
+    let request = wire::StatMediaRequest { sha256, urgent };
+    respond(format, &platform.service.stat_media(&client.member, request).await)
+}
+
+/// Whether a call about media is for an emergency.
+#[derive(Deserialize)]
+struct UrgencyQuery {
+    #[serde(default)]
+    urgent: bool,
 }
 
 #[derive(Deserialize)]
@@ -353,6 +362,8 @@ struct RangeQuery {
     max_bytes: u32,
     #[serde(default)]
     size: u64,
+    #[serde(default)]
+    urgent: bool,
 }
 
 async fn read_media(
@@ -369,7 +380,8 @@ async fn read_media(
         Err(error) => return malformed::<T>(format, error.body_text()),
     };
     let Ok(sha256) = hex::decode(&sha256) else { return malformed::<T>(format, NO_SHA256) };
-    let request = wire::ReadMediaRequest { sha256, offset: range.offset, max_bytes: range.max_bytes, urgent: false };
+    let RangeQuery { offset, max_bytes, urgent, .. } = range;
+    let request = wire::ReadMediaRequest { sha256, offset, max_bytes, urgent };
     respond(format, &platform.service.read_media(&client.member, request).await)
 }
 
@@ -388,7 +400,8 @@ async fn write_media(
         Err(error) => return malformed::<T>(format, error.body_text()),
     };
     let Ok(sha256) = hex::decode(&sha256) else { return malformed::<T>(format, NO_SHA256) };
-    let request = wire::WriteMediaRequest { sha256, size: range.size, offset: range.offset, data, urgent: false };
+    let RangeQuery { size, offset, urgent, .. } = range;
+    let request = wire::WriteMediaRequest { sha256, size, offset, data, urgent };
     respond(format, &platform.service.write_media(&client.member, request).await)
 }
 

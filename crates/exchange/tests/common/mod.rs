@@ -24,16 +24,33 @@ pub fn key(member: &str) -> SigningKey {
 
 /// Media in memory.
 #[derive(Default)]
-pub struct MemoryMedia(Mutex<HashMap<Digest, (u64, Vec<u8>)>>);
+pub struct MemoryMedia {
+    files: Mutex<HashMap<Digest, (u64, Vec<u8>)>>,
+    /// Whether each call so far was for an emergency.
+    pub urgent: Mutex<Vec<bool>>,
+}
 
 impl Media for MemoryMedia {
-    fn stat<'a>(&'a self, _: &'a AgencyCode, digest: Digest) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
-        let held = self.0.lock().expect("lock").get(&digest).map(|(size, data)| (*size, data.len() as u64));
+    fn stat<'a>(
+        &'a self,
+        _: &'a AgencyCode,
+        digest: Digest,
+        urgent: bool,
+    ) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
+        self.urgent.lock().expect("lock").push(urgent);
+        let held = self.files.lock().expect("lock").get(&digest).map(|(size, data)| (*size, data.len() as u64));
         let (size, held) = held.unwrap_or_default();
         Box::pin(async move { Ok(MediaStat { held, size, complete: size > 0 && held == size }) })
     }
-    fn read(&self, digest: Digest, offset: u64, max: usize) -> BoxFuture<'_, Result<(Bytes, u64), MediaError>> {
-        let found = self.0.lock().expect("lock").get(&digest).cloned();
+    fn read(
+        &self,
+        digest: Digest,
+        offset: u64,
+        max: usize,
+        urgent: bool,
+    ) -> BoxFuture<'_, Result<(Bytes, u64), MediaError>> {
+        self.urgent.lock().expect("lock").push(urgent);
+        let found = self.files.lock().expect("lock").get(&digest).cloned();
         Box::pin(async move {
             let (size, data) = found.ok_or(MediaError::NotHeld(digest))?;
             let end = (offset as usize + max).min(data.len());
@@ -47,16 +64,17 @@ impl Media for MemoryMedia {
         size: u64,
         offset: u64,
         data: Bytes,
+        urgent: bool,
     ) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
         {
-            let mut all = self.0.lock().expect("lock");
+            let mut all = self.files.lock().expect("lock");
             let (_, held) = all.entry(digest).or_insert((size, Vec::new()));
             if held.len() as u64 != offset {
                 return Box::pin(async { Err(MediaError::Refused("out of step".into())) });
             }
             held.extend_from_slice(&data);
         }
-        self.stat(member, digest)
+        self.stat(member, digest, urgent)
     }
 }
 
@@ -188,7 +206,10 @@ pub fn plain_service(node: &Node, receipts: Receipts) -> Service {
 }
 
 pub fn service_over(node: &Node, store: LogStore, receipts: Receipts) -> Service {
-    let media = Arc::new(MemoryMedia::default());
+    service_with(node, store, Arc::default(), receipts)
+}
+
+pub fn service_with(node: &Node, store: LogStore, media: Arc<MemoryMedia>, receipts: Receipts) -> Service {
     Service::new(
         Arc::new(store),
         node.directory.clone(),

@@ -7,11 +7,22 @@ use httt_feed::{AgencyCode, Digest};
 use super::{MediaStore, MediaStoreError};
 
 impl Media for MediaStore {
-    fn stat<'a>(&'a self, member: &'a AgencyCode, digest: Digest) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
+    fn stat<'a>(
+        &'a self,
+        member: &'a AgencyCode,
+        digest: Digest,
+        _: bool,
+    ) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
         Box::pin(async move { Ok(told(self.stat_for(member.as_str(), digest).await?)) })
     }
 
-    fn read(&self, digest: Digest, offset: u64, max: usize) -> BoxFuture<'_, Result<(Bytes, u64), MediaError>> {
+    fn read(
+        &self,
+        digest: Digest,
+        offset: u64,
+        max: usize,
+        _: bool,
+    ) -> BoxFuture<'_, Result<(Bytes, u64), MediaError>> {
         Box::pin(async move { Ok(self.read_range(digest, offset, max as u64).await?) })
     }
 
@@ -22,6 +33,7 @@ impl Media for MediaStore {
         size: u64,
         offset: u64,
         data: Bytes,
+        _: bool,
     ) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
         Box::pin(async move { Ok(told(self.write_for(member.as_str(), digest, size, offset, data).await?)) })
     }

@@ -157,14 +157,17 @@ impl<S: ModelSet> Models<S> {
         *self.0.progress.borrow()
     }
 
-    /// Waits until the models have folded `entries` entries, so that who wrote can read what it wrote.
-    pub async fn reached(&self, entries: u64) {
-        // When folding ended or stands still, the reader sees what there is.
+    /// Waits until the models have folded `entries` entries, so that who wrote can read what it wrote. False when they
+    /// have not within ten seconds, or never will: what they say is old then.
+    #[must_use = "models that did not get there are old"]
+    pub async fn reached(&self, entries: u64) -> bool {
         let mut position = self.watch();
         let reached = position.wait_for(|position| *position >= entries);
-        if tokio::time::timeout(REACH_LIMIT, reached).await.is_err() {
+        let reached = matches!(tokio::time::timeout(REACH_LIMIT, reached).await, Ok(Ok(_)));
+        if !reached {
             tracing::warn!(entries, "read models are behind the log");
         }
+        reached
     }
 
     /// Stores every model as it is. Each one's bytes are made while the fold, but no reader, waits.

@@ -213,7 +213,7 @@ impl Place {
 
 /// Stops a node as a service does: snapshots, then the log.
 pub(crate) async fn stop<S: ModelSet>(models: Models<S>, log: Log) {
-    models.reached(log.len()).await;
+    assert!(models.reached(log.len()).await);
     models.close().await;
     drop(models);
     log.close().await;

@@ -47,7 +47,7 @@ async fn snapshots_are_judged_from_the_folder() {
     let models = place.models::<Toys>(&log).await;
     models.snapshot().await.unwrap();
     place.append(&log, &[("a", 3)]).await;
-    models.reached(3).await;
+    assert!(models.reached(3).await);
 
     // While the node runs: at the snapshots' position, which is before the log's end.
     let compared = compare::<1>(&place);

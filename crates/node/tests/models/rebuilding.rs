@@ -15,7 +15,7 @@ async fn a_model_that_breaks_or_lies_is_shown_and_the_others_go_on() {
 
     LIES.store(true, Ordering::SeqCst);
     place.append(&log, &[("a", 3)]).await;
-    models.reached(log.len()).await;
+    assert!(models.reached(log.len()).await);
     let compared = models.compare().await.unwrap();
     assert_eq!(of(&compared, "liar").verdict, Verdict::Differs);
     assert_eq!(of(&compared, "panicker").verdict, Verdict::Equal);
@@ -39,7 +39,7 @@ async fn a_model_that_breaks_or_lies_is_shown_and_the_others_go_on() {
     assert_equal(&models.compare().await.unwrap());
 
     place.append(&log, &[("boom", 1), ("a", 4)]).await;
-    models.reached(log.len()).await;
+    assert!(models.reached(log.len()).await);
     let compared = models.compare().await.unwrap();
     let broken = of(&compared, "panicker");
     assert_eq!((broken.verdict, broken.equal), (Verdict::Failed, false));
@@ -65,7 +65,7 @@ async fn a_rebuild_under_appends_loses_nothing() {
         let (compared, ()) = tokio::join!(rebuild, append);
         assert_equal(&compared.unwrap());
     }
-    models.reached(log.len()).await;
+    assert!(models.reached(log.len()).await);
     models.read(|toys| toys.assert_is(&place.facts));
     assert_equal(&models.compare().await.unwrap());
     assert_eq!(models.progress(), None, "nothing is under way");

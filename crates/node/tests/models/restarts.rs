@@ -41,7 +41,7 @@ async fn live<const A: u32, const B: u32, const C: u32>(place: &mut Place, mut s
                 place.append(&log, &[(&stream, *length)]).await;
             }
             Step::Snapshot => {
-                models.reached(log.len()).await;
+                assert!(models.reached(log.len()).await);
                 models.snapshot().await.unwrap();
             }
             Step::Rebuild => assert_equal(&models.rebuild().await.unwrap()),
@@ -56,7 +56,7 @@ async fn live<const A: u32, const B: u32, const C: u32>(place: &mut Place, mut s
             }
         }
     }
-    models.reached(log.len()).await;
+    assert!(models.reached(log.len()).await);
     models.read(|toys| toys.assert_is(&place.facts));
     assert_equal(&models.compare().await.unwrap());
     stop(models, log).await;
@@ -171,4 +171,18 @@ async fn without_a_store_everything_is_folded_from_nothing() {
     models.read(|toys| toys.assert_is(&place.facts));
     assert_eq!(models.read(|toys| toys.parts().len()), 3);
     stop(models, log).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_say_whether_they_got_where_they_were_awaited() {
+    let mut place = Place::new();
+    let log = place.open().await;
+    let models = place.models::<Toys>(&log).await;
+    place.append(&log, &[("a", 1)]).await;
+    let length = log.len();
+    assert!(models.reached(length).await);
+    // Nobody follows a closed log: what is still awaited never comes.
+    log.close().await;
+    assert!(!models.reached(length + 1).await);
+    assert!(models.reached(length).await, "what is known stays known");
 }

@@ -46,10 +46,10 @@ async fn open_log(dir: &Path, member: &str) -> Log {
 struct NoMedia;
 
 impl Media for NoMedia {
-    fn stat<'a>(&'a self, _: &'a AgencyCode, digest: Digest) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
+    fn stat<'a>(&'a self, _: &'a AgencyCode, digest: Digest, _: bool) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
         Box::pin(async move { Err(MediaError::NotHeld(digest)) })
     }
-    fn read(&self, digest: Digest, _: u64, _: usize) -> BoxFuture<'_, Result<(Bytes, u64), MediaError>> {
+    fn read(&self, digest: Digest, _: u64, _: usize, _: bool) -> BoxFuture<'_, Result<(Bytes, u64), MediaError>> {
         Box::pin(async move { Err(MediaError::NotHeld(digest)) })
     }
     fn write<'a>(
@@ -59,6 +59,7 @@ impl Media for NoMedia {
         _: u64,
         _: u64,
         _: Bytes,
+        _: bool,
     ) -> BoxFuture<'a, Result<MediaStat, MediaError>> {
         Box::pin(async move { Err(MediaError::NotHeld(digest)) })
     }

@@ -73,8 +73,9 @@ pub(crate) async fn playback(
     let event_id = started.event_id(province.own(), &device.imei, id, version);
     let event = NewEvent::of(audience, Lane::Local, stream, &record).with_id(event_id).with_actor(&device.imei);
     let next = province.append_once(event).await?;
-    // The device's next call must not be told of an emergency that it has just reported.
-    province.desk.models.reached(next).await;
+    // The device's next call must not be told of an emergency that it has just reported. It is on disk; models that are
+    // late change nothing about that.
+    let _ = province.desk.models.reached(next).await;
     {
         let mut played = lock(&province.played);
         let tracker = if emergency { &mut played.emergencies } else { &mut played.others };

@@ -125,6 +125,7 @@ pub(crate) async fn answer(
         .collect::<Result<Vec<_>, httt_node::http::ApiError>>()
         .map_err(|error| DeviceError::new(error.message()))?;
     let committed = province.desk.node.log.commit(Transaction::append(events)).await?;
-    province.desk.models.reached(committed.next).await;
+    // It is on disk, whether or not the models know it by now.
+    let _ = province.desk.models.reached(committed.next).await;
     done()
 }

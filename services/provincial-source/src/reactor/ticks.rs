@@ -5,10 +5,12 @@ use std::time::Duration;
 use httt_domain::cluster::{CLUSTERS_STREAM, PlayedTracker, RESTATE_EVERY_MS, Restatement, StatusTracker};
 use httt_feed::{FeedId, Lane};
 use httt_log::{NewEvent, Transaction};
+use httt_node::models::Part as _;
 use httt_wire::bulletin::BulletinPlayed;
 use httt_wire::{Message, Name};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 
+use crate::models::ProvinceModels;
 use crate::province::{ACTOR, PlayedNews, Province, lock};
 
 /// How often plays of emergencies go up: the ministry counts along.
@@ -44,32 +46,38 @@ pub(crate) fn resume_played(province: &Province) -> PlayedNews {
     })
 }
 
-/// Ticks for ever.
-pub(crate) async fn run(province: Province) {
-    let mut statuses = tokio::time::interval(Duration::from_millis(province.settings.status_tick_ms));
-    let mut emergencies = tokio::time::interval(EMERGENCY_TICK);
-    statuses.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    emergencies.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Tells plays of emergencies for ever. A task of its own: no restatement, and no wait for the models, holds it up.
+pub(crate) async fn emergencies(province: Province) {
+    let mut ticks = ticks(EMERGENCY_TICK);
+    loop {
+        ticks.tick().await;
+        let news = lock(&province.played).emergencies.drain();
+        tell_played(&province, news).await;
+    }
+}
+
+/// Tells everything else for ever, at the tick of statuses.
+pub(crate) async fn statuses(province: Province) {
+    let mut ticks = ticks(Duration::from_millis(province.settings.status_tick_ms));
     let mut restated_ms = None;
     loop {
-        tokio::select! {
-            _ = emergencies.tick() => {
-                let news = lock(&province.played).emergencies.drain();
-                tell_played(&province, news).await;
-            }
-            _ = statuses.tick() => {
-                restated_ms = restated_ms.or_else(|| last_restated(&province));
-                let now_ms = province.desk.now_ms();
-                if restated_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) >= RESTATE_EVERY_MS) {
-                    restate(&province).await;
-                    restated_ms = Some(now_ms);
-                }
-                tell_statuses(&province).await;
-                let news = lock(&province.played).others.drain();
-                tell_played(&province, news).await;
-            }
+        ticks.tick().await;
+        restated_ms = restated_ms.or_else(|| last_restated(&province));
+        let now_ms = province.desk.now_ms();
+        if restated_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) >= RESTATE_EVERY_MS) {
+            // What could not be restated is tried again at the next tick.
+            restated_ms = if restate(&province).await { Some(now_ms) } else { restated_ms };
         }
+        tell_statuses(&province).await;
+        let news = lock(&province.played).others.drain();
+        tell_played(&province, news).await;
     }
+}
+
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// When this node last said its clusters again, or first said anything of them: Unix ms by its clock then.
@@ -81,15 +89,29 @@ fn last_restated(province: &Province) -> Option<i64> {
     Some(entries.ok()?.first()?.sealed_at_ms)
 }
 
-/// Says register and statuses again, so that who holds nothing of the feed may begin here.
-async fn restate(province: &Province) {
+/// Says register and statuses again, so that who holds nothing of the feed may begin here. False when what the node
+/// knows is old or wrong: it would be sealed for good.
+async fn restate(province: &Province) -> bool {
     // A cluster registered between the look and the commit would be left out for good.
     let _turn = province.deciding.lock().await;
-    province.desk.models.reached(province.desk.node.log.len()).await;
-    let restatement = province.desk.models.read(|models| models.clusters.restatement(province.own()));
+    if !province.desk.models.reached(province.desk.node.log.len()).await {
+        return false;
+    }
+    let restatement = province.desk.models.read(|models| sound_restatement(models, province.own()));
+    let Some(restatement) = restatement else { return false };
     let events = restated_events(province, &restatement);
     tracing::info!(events = events.len(), "clusters are restated");
     commit(province, || Transaction::append(events.clone()).restating()).await;
+    true
+}
+
+/// The restatement, unless the model that it is of broke.
+fn sound_restatement(models: &ProvinceModels, own: &str) -> Option<Restatement> {
+    if let Some(problem) = models.clusters.broken() {
+        tracing::error!(problem, "clusters are not restated; rebuild the read models");
+        return None;
+    }
+    Some(models.clusters.restatement(own))
 }
 
 fn restated_events(province: &Province, restatement: &Restatement) -> Vec<NewEvent> {
@@ -133,5 +155,18 @@ async fn commit(province: &Province, transaction: impl Fn() -> Transaction) {
     while let Err(error) = province.desk.node.log.commit(transaction()).await {
         tracing::warn!(%error, "not written; it is tried again");
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_broke_is_not_restated() {
+        let mut models = ProvinceModels::default();
+        assert!(sound_restatement(&models, "H24").is_some());
+        models.clusters.fold_with(7, |_| panic!("a fact nobody thought of"));
+        assert!(sound_restatement(&models, "H24").is_none());
     }
 }

@@ -357,7 +357,7 @@ impl Outside {
         let batch = sealer.seal(&feed, self.heads.get(&feed), now_ms(), events).unwrap();
         self.heads.insert(feed, batch.head());
         let committed = running.started.node.log.commit(Transaction::copy([batch])).await.unwrap();
-        running.started.models.reached(committed.next).await;
+        assert!(running.started.models.reached(committed.next).await);
     }
 
     pub async fn publish(&mut self, running: &Running, origin: &str, id: &str, version: u32, content: &Content) {

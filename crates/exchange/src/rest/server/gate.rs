@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody as _};
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
@@ -16,7 +16,7 @@ use httt_wire::exchange::{self as wire, RefusalCode};
 use super::credentials::{Client, Denied};
 use super::record::{CallRecord, Recording};
 use super::token::MAX_FORM_BYTES;
-use super::{HEADS, Platform, RefusedWith, TOKEN, respond};
+use super::{HEADS, MEDIA, MEDIA_STATE, Platform, RefusedWith, TOKEN, UrgencyQuery, respond};
 use crate::MAX_MESSAGE_BYTES;
 use crate::quota::Class;
 use crate::rest::BodyFormat;
@@ -55,6 +55,10 @@ pub(super) async fn gate(
     request.extensions_mut().insert(From(address));
     let class = match route.as_str() {
         HEADS => Class::Heads,
+        // An address that makes no sense is refused by the call itself.
+        MEDIA | MEDIA_STATE => {
+            Class::of_media(Query::<UrgencyQuery>::try_from_uri(request.uri()).is_ok_and(|Query(query)| query.urgent))
+        }
         _ => Class::of_lane(feed.map(|feed| feed.lane)),
     };
     let is_token = route.as_str() == TOKEN;

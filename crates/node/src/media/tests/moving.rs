@@ -81,13 +81,13 @@ impl Peer for Shaky {
     }
     async fn stat_media(&self, request: wire::StatMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
         let digest = Digest::from_slice(&request.sha256).expect("digest");
-        self.call(0, async { stat_answer(Media::stat(&self.store, &self.caller, digest).await) }).await
+        self.call(0, async { stat_answer(Media::stat(&self.store, &self.caller, digest, false).await) }).await
     }
     async fn read_media(&self, request: wire::ReadMediaRequest) -> Result<wire::ReadMediaResponse, PeerError> {
         let digest = Digest::from_slice(&request.sha256).expect("digest");
         let max = (request.max_bytes as usize).min(self.gives);
         self.call(max, async {
-            let (data, size) = Media::read(&self.store, digest, request.offset, max).await.expect("held");
+            let (data, size) = Media::read(&self.store, digest, request.offset, max, false).await.expect("held");
             self.carry(data.len());
             wire::ReadMediaResponse { data, size, refusal: None }
         })
@@ -98,7 +98,7 @@ impl Peer for Shaky {
         self.carry(request.data.len());
         let wire::WriteMediaRequest { size, offset, data, .. } = request;
         self.call(data.len(), async {
-            stat_answer(Media::write(&self.store, &self.caller, digest, size, offset, data).await)
+            stat_answer(Media::write(&self.store, &self.caller, digest, size, offset, data, false).await)
         })
         .await
     }
