@@ -658,8 +658,9 @@ impl Copier {
             track.remote = head;
         }
         let Some(refused) = refused else {
-            // A peer that takes nothing and says nothing is not pushed to without a pause.
-            if head.is_none_or(|head| head.sequence <= track.pushed_after) {
+            // A peer that takes nothing and says nothing is not pushed bulk to without a pause. Emergencies go on: they are
+            // small, and an answer that crossed another must not hold them up.
+            if is_bulk(feed.lane) && head.is_none_or(|head| head.sequence <= track.pushed_after) {
                 track.paused_until = now + self.settings.refusal_pause_ms;
             }
             return;
