@@ -78,7 +78,7 @@ impl<'a> Evidence<'a> {
         self.commit(feed, self.fork_events(feed, sequence, held, other)).await;
     }
 
-    /// [`Evidence::keep`], the other batch being among `batches`.
+    /// As `keep`, the other batch being among `batches`.
     pub async fn keep_from(&self, feed: &FeedId, refusal: &Refusal, batches: &[VerifiedBatch]) {
         let other = two_stories(refusal).and_then(|at| batches.iter().find(|batch| batch.sequence() == at));
         if let Some(other) = other {
