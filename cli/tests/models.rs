@@ -62,7 +62,7 @@ fn snapshots_are_compared_and_rebuilt_from_the_folder() {
 
     let output = httt("rebuild", dir.path(), &["--json"]);
     assert_eq!(output.status.code(), Some(1), "it tells what was wrong before");
-    assert_eq!(json(&output)["models"].as_array().unwrap().iter().filter(|one| one["equal"] == true).count(), 2);
+    assert_eq!(json(&output)["models"].as_array().unwrap().iter().filter(|one| one["equal"] == true).count(), 3);
     assert!(httt("compare", dir.path(), &[]).status.success());
 }
 
