@@ -146,14 +146,19 @@ proptest! {
         prop_assert!(matches!(refused, Err(Refusal::RevokedKey { sequence: 5, .. })), "{refused:?}");
     }
 
-    /// The first revocation says how much stays valid: a second one, later, cannot make more of it valid.
+    /// Whatever is said after a revocation never makes more valid; a second revocation may take back more.
     #[test]
-    fn the_first_revocation_says_what_stays(
+    fn a_second_revocation_only_takes_back_more(
         last in 0..4_u64,
         after in prop::collection::vec(said(), 0..20),
     ) {
         let mut all = vec![Said::AddKey(2, 0), Said::RevokeKey(2, 0, last)];
         all.extend(after);
+        let revoked = all.iter().filter_map(|said| match said {
+            Said::RevokeKey(2, 0, last) => Some(*last),
+            _ => None,
+        });
+        let last = revoked.min().unwrap_or_default();
         let directory = directory(&all);
         let mut head = None;
         for sequence in 1..=5 {
