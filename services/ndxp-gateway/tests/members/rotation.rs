@@ -225,8 +225,12 @@ struct Rules {
 impl Rules {
     fn new() -> Self {
         let mut rules = Self { directory: Directory::trusting(key("NDXP").public().fingerprint()) };
-        let files =
-            [file("NDXP", Kind::Gateway, &[]), file("H24", Kind::Province, &[]), file("H55", Kind::Province, &[])];
+        let files = [
+            file("NDXP", Kind::Gateway, &[]),
+            file("TW", Kind::Central, &[]),
+            file("H24", Kind::Province, &[]),
+            file("H55", Kind::Province, &[]),
+        ];
         rules.apply(enrolment(&Directory::trusting(Digest::of(b"")), &files));
         rules
     }
@@ -295,6 +299,20 @@ fn a_retirement_keeps_what_is_on_its_way_and_a_key_does_not_retire_itself() {
     let directory = rules.directory.member(&code("H24")).expect("member").clone();
     assert_eq!(directory.keys().collect::<Vec<_>>(), [key("new").public()]);
     assert!(rules.answer(key("new").public(), &retire("H24", 5)).is_empty(), "once");
+}
+
+/// Else the old key would stay good for ever, and who stole it with it.
+#[test]
+fn a_retirement_is_not_believed_without_an_end() {
+    let mut rules = Rules::new();
+    rules.apply(rules.answer(key("H24").public(), &offer("H24", "new")));
+    let mut endless = retire("H24", u64::MAX);
+    for (audience, lane) in [("TW", Lane::Local), ("H24", Lane::Report), ("X1", Lane::Report), ("", Lane::Report)] {
+        endless.last_sealed.push(pb::LastAccepted { audience: audience.into(), lane: lane.to_wire(), sequence: 1 });
+    }
+    let revoked = rules.answer(key("new").public(), &endless);
+    let message = pb::KeyRevoked::decode(revoked[0].data.clone()).expect("message");
+    assert!(message.last_accepted.is_empty(), "{message:?}");
 }
 
 /// The files are as a crash between the two renames of the switch leaves them.
