@@ -32,6 +32,9 @@ const MIN_RANGE: usize = 16 * 1024;
 /// A transfer waits for a peer that is busy so often in a row; then it is tried again later.
 const MAX_BUSY_IN_A_ROW: u32 = 5;
 
+/// A longer pause ends the transfer: whoever wants the file tries again, and has others to move meanwhile.
+const MAX_BUSY_PAUSE_MS: u32 = 10_000;
+
 /// So many full ranges in a row must get through before a larger one is tried.
 const GROW_AFTER: u32 = 4;
 
@@ -189,7 +192,8 @@ impl Patience {
     /// Waits as long as a busy peer says; any other refusal, or the same one again and again, ends the transfer.
     async fn wait_or_give_up(&mut self, refusal: wire::Refusal) -> Result<(), TransferError> {
         self.0 += 1;
-        if refusal.code() != wire::RefusalCode::Busy || self.0 > MAX_BUSY_IN_A_ROW {
+        let long = refusal.retry_after_ms > MAX_BUSY_PAUSE_MS;
+        if refusal.code() != wire::RefusalCode::Busy || long || self.0 > MAX_BUSY_IN_A_ROW {
             return Err(TransferError::Refused(refusal.message));
         }
         tokio::time::sleep(Duration::from_millis(refusal.retry_after_ms.max(1).into())).await;
