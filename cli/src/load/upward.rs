@@ -166,18 +166,7 @@ impl Upward {
             self.reader = Some(Clusters::default());
         }
         for event in &batch.events {
-            let fact = Fact {
-                origin: &batch.origin,
-                audience: &batch.audience,
-                lane: batch.lane,
-                sequence: batch.sequence,
-                stream: &event.stream,
-                version: event.version,
-                kind: &event.r#type,
-                occurred_at_ms: event.occurred_at_ms,
-                actor: &event.actor,
-                data: &event.data,
-            };
+            let fact = Fact::of(batch, event);
             self.own.apply(&fact);
             if let Some(reader) = &mut self.reader {
                 reader.apply(&fact);

@@ -4,155 +4,19 @@
 //! asks, where this node has more (and may push the feed) it pushes. Everything else is about not asking twice, not
 //! hammering a peer that is away, and serving small urgent lanes before bulk.
 
+mod talk;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use httt_feed::{AgencyCode, Audience, Digest, Directory, FeedId, Head, Lane, Refusal, VerifiedBatch};
+use httt_feed::{AgencyCode, Audience, Directory, FeedId, Head, Lane, Refusal};
 use httt_wire::exchange::RefusalCode;
 
 use crate::evidence::two_stories;
 use crate::{Bandwidth, MAX_CALL_BYTES, admit};
 
-/// What a [`Copier`] is told.
-#[derive(Debug)]
-pub enum Input {
-    /// The head of a feed in this node's log (changed).
-    LocalHead(FeedId, Head),
-    /// The directory (changed).
-    Directory(Arc<Directory>),
-    /// Answer to [`Action::AskHeads`].
-    Heads {
-        /// As in the question.
-        call: u64,
-        /// Identity of the peer's log.
-        log_id: Vec<u8>,
-        /// Where that log stands.
-        position: u64,
-        /// Feeds that changed.
-        heads: Vec<(FeedId, Head)>,
-        /// Heads were left out: they are asked for at once.
-        more: bool,
-        /// What the peer let go or lost: (feed, after this sequence, up to that one).
-        wants: Vec<(FeedId, u64, u64)>,
-    },
-    /// The peer answered [`Action::AskHeads`] with a refusal.
-    HeadsRefused {
-        /// As in the question.
-        call: u64,
-        /// Why, and when to come back (ms).
-        refused: (RefusalCode, u32),
-    },
-    /// Answer to [`Action::Ask`].
-    Entries {
-        /// The feed asked for.
-        feed: FeedId,
-        /// What came, in order.
-        entries: Vec<Bytes>,
-        /// The peer's refusal and when to come back (ms), if it refused.
-        refused: Option<(RefusalCode, u32)>,
-    },
-    /// Outcome of [`Action::Store`]: on disk, or why not.
-    Stored {
-        /// The feed.
-        feed: FeedId,
-        /// The feed's head now; `Err(Some)`: the log refused the batches; `Err(None)`: the log could not write.
-        result: Result<Head, Option<Refusal>>,
-    },
-    /// Answer to [`Action::Push`].
-    Pushed {
-        /// The feed.
-        feed: FeedId,
-        /// Where it stands at the peer now.
-        head: Option<Head>,
-        /// The peer's refusal and when to come back (ms), if it refused.
-        refused: Option<(RefusalCode, u32)>,
-    },
-    /// Outcome of [`Action::PushAgain`].
-    PushedAgain {
-        /// The feed.
-        feed: FeedId,
-        /// The last sequence that was sent.
-        last: u64,
-        /// The peer's refusal and when to come back (ms), if it refused.
-        refused: Option<(RefusalCode, u32)>,
-    },
-    /// This call for heads got no answer.
-    HeadsFailed(u64),
-    /// A call about this feed got no answer.
-    CallFailed(FeedId),
-    /// The log says that this feed forked: it stands still until an operator decides.
-    Stopped(FeedId),
-    /// Time passed.
-    Tick,
-}
-
-/// What a [`Copier`] wants done. Each is answered by exactly one input.
-#[derive(Debug)]
-pub enum Action {
-    /// Ask the peer for heads.
-    AskHeads {
-        /// Names the call.
-        call: u64,
-        /// Of this log; empty at first.
-        log_id: Vec<u8>,
-        /// That changed at or after this position.
-        after: u64,
-        /// Whether the answer may wait for something new.
-        wait: bool,
-    },
-    /// Ask the peer for entries.
-    Ask {
-        /// Of this feed.
-        feed: FeedId,
-        /// After this sequence.
-        after: u64,
-        /// At most so many bytes.
-        max_bytes: usize,
-        /// Nothing of it is held, and it may be taken up where it last restates.
-        from_restated: bool,
-    },
-    /// Append verified batches to the log.
-    Store {
-        /// The feed.
-        feed: FeedId,
-        /// In sequence.
-        batches: Vec<VerifiedBatch>,
-    },
-    /// Push entries of this log.
-    Push {
-        /// Of this feed.
-        feed: FeedId,
-        /// After this sequence.
-        after: u64,
-        /// At most so many bytes.
-        max_bytes: usize,
-    },
-    /// Push entries that the peer had and wants again.
-    PushAgain {
-        /// Of this feed.
-        feed: FeedId,
-        /// After this sequence,
-        after: u64,
-        /// up to this one.
-        until: u64,
-        /// At most so many bytes.
-        max_bytes: usize,
-    },
-    /// Tell an operator. Needs no answer.
-    Alarm(Alarm),
-}
-
-/// Something that honest parties do not do.
-#[derive(Debug, Clone)]
-pub struct Alarm {
-    /// The feed.
-    pub feed: FeedId,
-    /// What is wrong.
-    pub refusal: Refusal,
-    /// The entry that shows it, where there is one.
-    pub evidence: Option<Bytes>,
-}
+pub use talk::{Action, Alarm, Input, head_from_wire};
 
 /// Patience and limits.
 #[derive(Debug, Clone)]
@@ -794,16 +658,4 @@ fn pause_of(settings: &Settings, (code, retry_after_ms): (RefusalCode, u32)) -> 
 
 fn is_bulk(lane: Lane) -> bool {
     !matches!(lane, Lane::Directory | Lane::Emergency)
-}
-
-/// The head a peer's message names, or `None` when it makes no sense.
-pub fn head_from_wire(head: &httt_wire::exchange::Head) -> Option<(FeedId, Head)> {
-    let feed = FeedId::from_wire(head.feed.as_ref()?).ok()?;
-    let digest = Digest::from_slice(&head.digest)?;
-    (head.sequence > 0).then_some((feed, Head { sequence: head.sequence, digest }))
-}
-
-/// What a peer wants again, or `None` when it makes no sense.
-pub fn want_from_wire(want: &httt_wire::exchange::Want) -> Option<(FeedId, u64, u64)> {
-    Some((FeedId::from_wire(want.feed.as_ref()?).ok()?, want.after, want.until))
 }

@@ -42,7 +42,7 @@ pub use futures_util::future::BoxFuture;
 
 pub use admit::{Admission, admit};
 pub use bandwidth::{BURST_MS, Bandwidth, Limit};
-pub use copier::{Action, Alarm, Copier, Input, Settings, head_from_wire, want_from_wire};
+pub use copier::{Action, Alarm, Copier, Input, Settings, head_from_wire};
 pub use deliveries::{Deliveries, ReaderState};
 pub use directory::{SharedDirectory, StoppedFeeds};
 pub use evidence::{Evidence, derived_id};
@@ -52,7 +52,7 @@ pub use limits::{Held, Limiter, Limits, Use};
 pub use meter::{Flow, Meter, Passed, Topic};
 pub use pack::{DICTIONARY, MAX_UNPACKED_BYTES, OnTheWire, pack, unpack};
 pub use peer::{Media, MediaError, MediaStat, Peer, PeerError};
-pub use refusal::{busy, refusal_from_wire, refusal_to_wire};
+pub use refusal::{busy, refusal_from_wire, refusal_to_wire, refused};
 pub use runner::{Link, LinkState, PushesFor, RunnerOptions, SpanOf, run};
 pub use service::Service;
 pub use store::{

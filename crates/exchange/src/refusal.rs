@@ -32,6 +32,11 @@ pub fn refusal_from_wire(refusal: &wire::Refusal) -> RefusalCode {
     RefusalCode::try_from(refusal.code).unwrap_or(RefusalCode::Unspecified)
 }
 
+/// Why a peer refused, and when to come back (ms).
+pub fn refused(refusal: &wire::Refusal) -> (RefusalCode, u32) {
+    (refusal_from_wire(refusal), refusal.retry_after_ms)
+}
+
 /// A refusal that is no fault of the batch: the log takes no writes, or the peer is busy.
 pub(crate) fn unavailable(message: impl Into<String>) -> wire::Refusal {
     wire::Refusal {

@@ -10,13 +10,12 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument as _;
 
-use crate::copier::{head_from_wire, want_from_wire};
 use crate::evidence::Evidence;
 use crate::meter::{Flow, Meter, Topic};
 use crate::pack::{OnTheWire, pack, unpack};
 use crate::{
     Action, Bandwidth, Copier, Input, LogStore, MAX_ENTRIES_PER_PUSH, MAX_WAIT_MS, Peer, Settings, SharedDirectory,
-    StoppedFeeds, refusal_from_wire,
+    StoppedFeeds, refused,
 };
 
 /// How often a copier hears that time passed.
@@ -251,7 +250,10 @@ impl<'a, P: Peer> Session<'a, P> {
                         Ok(answer) => {
                             let received = Flow::message(&answer);
                             meter.count(peer.name(), Topic::Heads, sent, received);
-                            let input = heads_input(peer.name(), call, answer);
+                            if let Some(refusal) = &answer.refusal {
+                                tracing::warn!(peer = peer.name(), refusal = refusal.message, "heads refused");
+                            }
+                            let input = Input::of_heads(call, answer);
                             Answer { input, wire_bytes: Some(both(sent, received)) }
                         }
                         Err(error) => {
@@ -342,22 +344,7 @@ async fn push<P: Peer>(peer: &P, log: &Log, meter: &Meter, feed: FeedId, after: 
         return Input::CallFailed(feed).into();
     };
     let (request, sent) = push_request(&feed, entries);
-    match peer.push(request).await {
-        Ok(answer) => {
-            let received = Flow::message(&answer);
-            meter.count(peer.name(), Topic::Lane(feed.lane), sent, received);
-            if let Some(refusal) = &answer.refusal {
-                tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "push refused");
-            }
-            let refused = answer.refusal.as_ref().map(refused);
-            let head = answer.head.as_ref().and_then(head_from_wire).map(|(_, head)| head);
-            Answer { input: Input::Pushed { feed, head, refused }, wire_bytes: Some(both(sent, received)) }
-        }
-        Err(error) => {
-            tracing::debug!(%feed, %error, "push");
-            Input::CallFailed(feed).into()
-        }
-    }
+    send(peer, meter, feed, (request, sent), Input::of_push).await
 }
 
 async fn push_again<P: Peer>(
@@ -375,18 +362,30 @@ async fn push_again<P: Peer>(
         return Input::PushedAgain { feed, last: after, refused }.into();
     };
     let (request, sent) = push_request(&feed, entries);
-    match peer.push(wire::PushRequest { again: true, ..request }).await {
+    let request = wire::PushRequest { again: true, ..request };
+    send(peer, meter, feed, (request, sent), |feed, answer| Input::of_push_again(feed, last, answer)).await
+}
+
+/// Sends a push; `read` makes the input of its answer.
+async fn send<P: Peer>(
+    peer: &P,
+    meter: &Meter,
+    feed: FeedId,
+    (request, sent): (wire::PushRequest, Flow),
+    read: impl FnOnce(FeedId, &wire::PushResponse) -> Input,
+) -> Answer {
+    let again = request.again;
+    match peer.push(request).await {
         Ok(answer) => {
             let received = Flow::message(&answer);
             meter.count(peer.name(), Topic::Lane(feed.lane), sent, received);
             if let Some(refusal) = &answer.refusal {
-                tracing::warn!(%feed, peer = peer.name(), refusal = refusal.message, "push of what was wanted refused");
+                tracing::warn!(%feed, again, peer = peer.name(), refusal = refusal.message, "push refused");
             }
-            let input = Input::PushedAgain { feed, last, refused: answer.refusal.as_ref().map(refused) };
-            Answer { input, wire_bytes: Some(both(sent, received)) }
+            Answer { input: read(feed, &answer), wire_bytes: Some(both(sent, received)) }
         }
         Err(error) => {
-            tracing::debug!(%feed, %error, "push again");
+            tracing::debug!(%feed, again, %error, "push");
             Input::CallFailed(feed).into()
         }
     }
@@ -402,22 +401,6 @@ fn push_request(feed: &FeedId, entries: Vec<Entry>) -> (wire::PushRequest, Flow)
     (request, sent)
 }
 
-/// The answer to a call for heads, as the copier takes it.
-fn heads_input(peer: &str, call: u64, answer: wire::HeadsResponse) -> Input {
-    if let Some(refusal) = &answer.refusal {
-        tracing::warn!(peer, refusal = refusal.message, "heads refused");
-        return Input::HeadsRefused { call, refused: refused(refusal) };
-    }
-    Input::Heads {
-        call,
-        heads: answer.heads.iter().filter_map(head_from_wire).collect(),
-        wants: answer.wants.iter().filter_map(want_from_wire).collect(),
-        log_id: answer.log_id,
-        position: answer.position,
-        more: answer.more,
-    }
-}
-
 /// Entries after `after` and up to `until`; `None`: the log cannot be read.
 fn own_entries(log: &Log, feed: &FeedId, after: u64, until: u64, max_bytes: usize) -> Option<Vec<Entry>> {
     match log.read_feed(feed, after, max_bytes) {
@@ -430,11 +413,6 @@ fn own_entries(log: &Log, feed: &FeedId, after: u64, until: u64, max_bytes: usiz
             None
         }
     }
-}
-
-/// Why, and when to come back (ms).
-fn refused(refusal: &wire::Refusal) -> (RefusalCode, u32) {
-    (refusal_from_wire(refusal), refusal.retry_after_ms)
 }
 
 async fn store(log: &Log, stopped: &StoppedFeeds, feed: FeedId, batches: Vec<VerifiedBatch>) -> Input {

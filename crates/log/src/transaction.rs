@@ -83,7 +83,8 @@ impl NewEvent {
         }
     }
 
-    pub(crate) fn into_wire(self, version: u64, now_ms: i64) -> pb::Event {
+    /// As a batch holds it: the event of `version` in its stream, committed at `now_ms`.
+    pub fn into_wire(self, version: u64, now_ms: i64) -> pb::Event {
         pb::Event {
             id: self.id.as_bytes().to_vec(),
             stream: self.stream,

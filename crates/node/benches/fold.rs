@@ -208,18 +208,7 @@ fn batches() -> Vec<Batch> {
 fn fold(set: &mut impl ModelSet, batches: &[Batch]) {
     for (position, batch) in (0..).zip(batches) {
         for event in &batch.events {
-            let fact = Fact {
-                origin: &batch.origin,
-                audience: &batch.audience,
-                lane: batch.lane,
-                sequence: batch.sequence,
-                stream: &event.stream,
-                version: event.version,
-                kind: &event.r#type,
-                occurred_at_ms: event.occurred_at_ms,
-                actor: &event.actor,
-                data: &event.data,
-            };
+            let fact = Fact::of(batch, event);
             set.apply(position, &fact);
         }
     }

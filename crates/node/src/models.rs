@@ -70,18 +70,7 @@ macro_rules! projections {
 /// Hands each event of an entry to `take`, as models see it.
 pub fn for_each_fact(entry: &Entry, mut take: impl FnMut(&Fact<'_>)) {
     for event in &entry.batch.events {
-        take(&Fact {
-            origin: entry.feed.origin.as_str(),
-            audience: entry.feed.audience.as_str(),
-            lane: entry.feed.lane.to_wire(),
-            sequence: entry.sequence,
-            stream: &event.stream,
-            version: event.version,
-            kind: &event.r#type,
-            occurred_at_ms: event.occurred_at_ms,
-            actor: &event.actor,
-            data: &event.data,
-        });
+        take(&Fact::of(&entry.batch, event));
     }
 }
 

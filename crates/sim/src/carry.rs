@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use httt_exchange::{Action, Evidence, Input, RefusalCode, head_from_wire, refusal_from_wire, want_from_wire};
+use httt_exchange::{Action, Evidence, Input, refused};
 use httt_feed::{Digest, FeedId, Lane};
 use httt_log::Transaction;
 use httt_wire::exchange as wire;
@@ -232,17 +232,7 @@ impl World {
             }
         };
         let input = match (call.what, reply) {
-            (What::Heads { call, .. }, Some(Reply::Heads(answer))) => match &answer.refusal {
-                Some(refusal) => Input::HeadsRefused { call, refused: refused(refusal) },
-                None => Input::Heads {
-                    call,
-                    heads: answer.heads.iter().filter_map(head_from_wire).collect(),
-                    wants: answer.wants.iter().filter_map(want_from_wire).collect(),
-                    log_id: answer.log_id,
-                    position: answer.position,
-                    more: answer.more,
-                },
-            },
+            (What::Heads { call, .. }, Some(Reply::Heads(answer))) => Input::of_heads(call, answer),
             (What::Heads { call, .. }, _) => Input::HeadsFailed(call),
             (What::Ask { feed, .. }, Some(Reply::Read(answer))) => {
                 let expected = self.expected_alarm(at, &feed, &answer.entries);
@@ -264,14 +254,9 @@ impl World {
                 if answer.refusal.is_some() {
                     excuse(self);
                 }
-                let refused = answer.refusal.as_ref().map(refused);
-                let head = answer.head.as_ref().and_then(head_from_wire).map(|(_, head)| head);
-                Input::Pushed { feed, head, refused }
+                Input::of_push(feed, &answer)
             }
-            (What::Again { feed, last, .. }, Some(Reply::Push(answer))) => {
-                let refused = answer.refusal.as_ref().map(refused);
-                Input::PushedAgain { feed, last, refused }
-            }
+            (What::Again { feed, last, .. }, Some(Reply::Push(answer))) => Input::of_push_again(feed, last, &answer),
             (What::Ask { feed, .. } | What::Push { feed, .. } | What::Again { feed, .. }, _) => {
                 excuse(self);
                 Input::CallFailed(feed)
@@ -307,10 +292,6 @@ impl World {
 }
 
 /// Why, and when to come back (ms).
-fn refused(refusal: &wire::Refusal) -> (RefusalCode, u32) {
-    (refusal_from_wire(refusal), refusal.retry_after_ms)
-}
-
 fn shown(action: &Action) -> String {
     match action {
         Action::AskHeads { call, after, wait, .. } => format!("asks heads #{call} after {after} wait={wait}"),

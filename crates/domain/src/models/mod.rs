@@ -12,6 +12,7 @@ mod playback;
 mod reports;
 mod schedules;
 
+use httt_wire::feed::{Batch, Event};
 use httt_wire::{Message, Name};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -52,6 +53,22 @@ pub struct Fact<'a> {
 }
 
 impl<'a> Fact<'a> {
+    /// An event of `batch`.
+    pub fn of(batch: &'a Batch, event: &'a Event) -> Self {
+        Self {
+            origin: &batch.origin,
+            audience: &batch.audience,
+            lane: batch.lane,
+            sequence: batch.sequence,
+            stream: &event.stream,
+            version: event.version,
+            kind: &event.r#type,
+            occurred_at_ms: event.occurred_at_ms,
+            actor: &event.actor,
+            data: &event.data,
+        }
+    }
+
     /// Whether the message is an `M`.
     pub fn is<M: Name>(&self) -> bool {
         is_kind::<M>(self.kind)
