@@ -3,6 +3,7 @@
 
 use httt_tests::{httt, httt_command};
 use serde_json::Value;
+use tempfile::TempDir;
 
 fn positive(value: &Value, what: &str) {
     assert!(value.as_f64().is_some_and(|value| value > 0.0 && value.is_finite()), "{what}: {value}");
@@ -18,11 +19,21 @@ fn rows<'a>(report: &'a Value, part: &str) -> &'a [Value] {
     report[part].as_array().unwrap_or_else(|| panic!("no {part}: {report}"))
 }
 
+/// Beside the program that is tested: a folder on a disk, of this test alone.
+fn folder_on_disk() -> TempDir {
+    let program = std::env::current_exe().expect("own path");
+    TempDir::new_in(program.parent().expect("folder")).expect("a folder")
+}
+
+fn left_nothing(dir: &TempDir) {
+    let left: Vec<_> = std::fs::read_dir(dir.path()).expect("list").collect();
+    assert!(left.is_empty(), "the bench left {left:?}");
+}
+
 #[test]
 fn a_quick_run_measures_everything() {
-    // Beside the program that is tested: a folder on a disk.
-    let dir = std::env::current_exe().expect("own path").parent().expect("folder").to_owned();
-    let outcome = httt(["bench", "log", "--quick", "--json", "--dir", dir.to_str().expect("text")]);
+    let dir = folder_on_disk();
+    let outcome = httt(["bench", "log", "--quick", "--json", "--dir", dir.path().to_str().expect("text")]);
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     let report = outcome.json();
 
@@ -78,9 +89,7 @@ fn a_quick_run_measures_everything() {
         positive(&row["rss_mib"], "rss");
         assert!(row["peak_mib"].as_f64() >= row["rss_mib"].as_f64(), "{row}");
     }
-    let left = std::fs::read_dir(&dir).expect("list").filter_map(Result::ok);
-    let left: Vec<_> = left.filter(|item| item.file_name().to_string_lossy().starts_with("httt-bench-")).collect();
-    assert!(left.is_empty(), "the bench left {left:?}");
+    left_nothing(&dir);
 }
 
 #[test]
@@ -91,10 +100,11 @@ fn what_cannot_be_measured_is_said() {
     let outcome = httt(["bench", "log", "--quick", "--dir", "/dev/shm"]);
     assert!(outcome.code == Some(1) && outcome.stderr.contains("is on tmpfs"), "{outcome:?}");
     // A peer that is not there, and how to get it.
+    let dir = folder_on_disk();
     let output = httt_command()
         .args(["bench", "log", "--quick", "--only", "append", "--peer", "umadb"])
         .env("PATH", "")
-        .current_dir(std::env::current_exe().expect("own path").parent().expect("folder"))
+        .current_dir(dir.path())
         .output()
         .expect("httt starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -104,8 +114,8 @@ fn what_cannot_be_measured_is_said() {
 /// The same for `httt bench exchange`.
 #[test]
 fn a_quick_exchange_measures_everything() {
-    let dir = std::env::current_exe().expect("own path").parent().expect("folder").to_owned();
-    let outcome = httt(["bench", "exchange", "--quick", "--json", "--dir", dir.to_str().expect("text")]);
+    let dir = folder_on_disk();
+    let outcome = httt(["bench", "exchange", "--quick", "--json", "--dir", dir.path().to_str().expect("text")]);
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     let report = outcome.json();
     let exchanges = &report["exchanges"];
@@ -129,4 +139,5 @@ fn a_quick_exchange_measures_everything() {
     for name in ["entries", "bytes", "seconds", "plain_copy_seconds", "ratio"] {
         positive(&catch_up[name], name);
     }
+    left_nothing(&dir);
 }
