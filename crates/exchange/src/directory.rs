@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use httt_feed::{Audience, Directory, FeedId, Lane, VerifiedBatch};
+use httt_feed::{Directory, FeedId, Lane, VerifiedBatch};
 use httt_log::{Log, ReadError};
 
 use crate::MAX_CALL_BYTES;
@@ -88,7 +88,7 @@ impl SharedDirectory {
         };
         match gateway {
             Some(gateway) => {
-                let feed = FeedId::new(gateway, Audience::All, Lane::Directory);
+                let feed = FeedId::directory(&gateway);
                 log.head(&feed).map(|head| (feed, head.sequence)).into_iter().collect()
             }
             None => log

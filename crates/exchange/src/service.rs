@@ -155,9 +155,11 @@ impl Service {
     ) -> Result<(), E> {
         let _alone = self.gate.close().await;
         self.store.settle().await?;
+        // The head before what it stands for: a directory that went on in between is noticed, never passed by.
+        let seen = self.store.head(&FeedId::directory(self.store.origin()));
         let events = revise(&self.directory.get(), &self.store.heads(0))?;
         if !events.is_empty() {
-            self.store.say(events).await?;
+            self.store.revise(events, seen).await?;
         }
         Ok(())
     }
@@ -302,10 +304,10 @@ impl Service {
                 self.meter.count(caller.as_str(), Topic::Lane(feed.lane), sent, Flow::message(request));
                 answer
             }
-            Err(StoreError::Away { feed, after, until }) => {
+            Err(StoreError::Away { after: missing, until, .. }) => {
                 held(after, 0);
-                self.want_again(&feed, after, until);
-                let refusal = away(&feed, after, until, AWAY_RETRY_MS);
+                self.want_again(feed, missing, until);
+                let refusal = away(feed, missing, until, AWAY_RETRY_MS);
                 wire::ReadResponse { head, refusal: Some(refusal), ..Default::default() }
             }
             Err(StoreError::BeginsLater(why)) => {

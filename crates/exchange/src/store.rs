@@ -124,6 +124,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Appends events of this node's own feeds.
     fn say(&self, events: Vec<NewEvent>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// As [`Store::say`], for events of the directory that were decided on what it said up to `_seen`. Only a store
+    /// that other processes write, too, has to look whether it said more meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: it did; whoever decided is to decide again.
+    fn revise(&self, events: Vec<NewEvent>, _seen: Option<Head>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.say(events)
+    }
 }
 
 /// Bytes of entries that came again from their origin, kept for those who asked for them.

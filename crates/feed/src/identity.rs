@@ -194,6 +194,11 @@ impl FeedId {
         Self::new(origin.clone(), Audience::One(origin.clone()), Lane::Local)
     }
 
+    /// Who takes part, as `gateway` says it to all.
+    pub fn directory(gateway: &AgencyCode) -> Self {
+        Self::new(gateway.clone(), Audience::All, Lane::Directory)
+    }
+
     /// The message form.
     pub fn to_wire(&self) -> wire::FeedId {
         wire::FeedId { origin: self.origin.to_string(), audience: self.audience.to_string(), lane: self.lane.to_wire() }

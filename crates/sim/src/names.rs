@@ -1,6 +1,6 @@
 //! Who takes part, and with which keys: the same for every seed.
 
-use httt_feed::{AgencyCode, Audience, Digest, FeedId, Lane, SigningKey};
+use httt_feed::{AgencyCode, Digest, FeedId, SigningKey};
 
 const GATEWAY: &str = "NDXP";
 const CENTRAL: &str = "TW";
@@ -40,5 +40,5 @@ pub(crate) fn forger_key() -> SigningKey {
 }
 
 pub(crate) fn directory_feed() -> FeedId {
-    FeedId::new(gateway(), Audience::All, Lane::Directory)
+    FeedId::directory(&gateway())
 }

@@ -311,7 +311,7 @@ pub(crate) fn directory() -> Value {
             "after": after(&folded(&names)),
         }));
     }
-    let feed = FeedId::new(AgencyCode::new("NDXP").expect("code"), Audience::All, Lane::Directory);
+    let feed = FeedId::directory(&AgencyCode::new("NDXP").expect("code"));
     json!({
         "trusted_fingerprint": signer("ndxp").public.fingerprint().to_string(),
         "feed": feed.to_string(),

@@ -135,7 +135,7 @@ impl World {
             province.copying = Some(world.copy(&province)?);
             world.provinces.push(province);
         }
-        let directory = FeedId::new(world.gateway.code.clone(), Audience::All, Lane::Directory);
+        let directory = FeedId::directory(&world.gateway.code);
         let founded = world.gateway.sequence(&directory);
         for member in world.provinces.iter().chain([&world.ministry]) {
             member.holds(&directory, founded).await?;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use httt_exchange::{MAX_CALL_BYTES, StoreError, receipt_events};
 use httt_feed::{Audience, FeedId, Head, Lane, MAX_BATCH_BYTES, MAX_EVENTS_PER_BATCH, VerifiedBatch};
 use httt_log::{NewEvent, Placed, Transaction};
-use httt_wire::{Message as _, Name as _, exchange as wire, feed as pb};
+use httt_wire::{Message as _, Name as _, exchange as wire};
 
 use super::connect::away;
 use super::shared::{Found, Shared};
@@ -31,8 +31,8 @@ const EVENT_FRAMING: usize = 8;
 pub(super) enum Second {
     /// Say it after that.
     Insist,
-    /// Tell the caller, whose word depends on what the feed said.
-    GiveUp,
+    /// Tell the caller, whose word depends on what the feed said up to this head.
+    GiveUp(Option<Head>),
 }
 
 impl Shared {
@@ -40,6 +40,7 @@ impl Shared {
     pub(super) async fn say_in(&self, feed: &FeedId, events: &[NewEvent], second: Second) -> Result<(), StoreError> {
         let _turn = self.turn(feed).await;
         for _ in 0..MAX_CONFLICTS {
+            let expected = self.index(|index| index.last(feed));
             self.take_home(feed).await?;
             while let Some((sequence, place)) = self.index(|index| index.ahead(feed)) {
                 if !matches!(self.find(feed, sequence, place).await?, Found::Missing) {
@@ -56,22 +57,28 @@ impl Shared {
                 }
             }
             let head = self.own.log.head(feed);
-            if fresh.is_empty() || self.seal(feed, head, fresh).await? {
+            if second != Second::Insist && second != Second::GiveUp(head) {
+                return Err(away(format!("another gateway process changed {feed} meanwhile; try again")));
+            }
+            if fresh.is_empty() || self.seal(feed, head, expected, fresh).await? {
                 return Ok(());
             }
             self.sync(feed).await?;
-            self.take_home(feed).await?;
-            if second == Second::GiveUp && self.own.log.head(feed) != head {
-                return Err(away(format!("another gateway process changed {feed} meanwhile; try again")));
-            }
         }
         Err(away(format!("other gateway processes are always quicker on {feed}; try again")))
     }
 
-    /// Seals and publishes; `false`: another process was quicker with (the rest of) it.
-    async fn seal(&self, feed: &FeedId, head: Option<Head>, events: Vec<NewEvent>) -> Result<bool, StoreError> {
+    /// Seals and publishes, the first batch with the guard `expected`; `false`: another process was quicker with (the
+    /// rest of) it.
+    async fn seal(
+        &self,
+        feed: &FeedId,
+        mut head: Option<Head>,
+        mut expected: u64,
+        events: Vec<NewEvent>,
+    ) -> Result<bool, StoreError> {
         let (log, now) = (&self.own.log, self.own.clock.now_ms());
-        let (mut head, mut versions) = (head, BTreeMap::<String, u64>::new());
+        let mut versions = BTreeMap::<String, u64>::new();
         let mut rest = Vec::with_capacity(events.len());
         for event in events {
             let version = match versions.get(&event.stream) {
@@ -79,7 +86,7 @@ impl Shared {
                 None => log.stream_version(log.origin(), &event.stream)?.unwrap_or(0) + 1,
             };
             versions.insert(event.stream.clone(), version);
-            rest.push(sealed_event(event, version, now));
+            rest.push(event.into_wire(version, now));
         }
         let mut rest = rest.into_iter().peekable();
         while rest.peek().is_some() {
@@ -91,9 +98,8 @@ impl Shared {
                 group.push(event);
             }
             let batch = self.own.log.sealer().seal(feed, head.as_ref(), now, group)?;
-            if self.publish(&batch).await?.is_none() {
-                return Ok(false);
-            }
+            let Some(at) = self.publish(&batch, expected).await? else { return Ok(false) };
+            expected = at;
             head = Some(batch.head());
             self.keep(vec![batch]).await?;
         }
@@ -227,18 +233,5 @@ impl Shared {
             }
         }
         Ok(())
-    }
-}
-
-fn sealed_event(event: NewEvent, version: u64, now_ms: i64) -> pb::Event {
-    pb::Event {
-        id: event.id.as_bytes().to_vec(),
-        stream: event.stream,
-        version,
-        r#type: event.kind,
-        occurred_at_ms: event.occurred_at_ms.unwrap_or(now_ms),
-        actor: event.actor,
-        traceparent: event.traceparent,
-        data: event.data,
     }
 }

@@ -118,11 +118,13 @@ impl Shared {
     }
 
     /// Publishes the next batch of its feed; `None`: somebody else published first, or the subject lost its tail.
-    pub(super) async fn publish(&self, batch: &VerifiedBatch) -> Result<Option<u64>, StoreError> {
+    ///
+    /// `expected` is the subject's latest message as it was known before the feed's head was looked at. Known any
+    /// later, it may be the message of somebody who was quicker: the guard would hold, and the sequence be said twice.
+    pub(super) async fn publish(&self, batch: &VerifiedBatch, expected: u64) -> Result<Option<u64>, StoreError> {
         let feed = batch.feed();
         let _open = self.gate(feed.lane)?.read().await;
         self.connection.check()?;
-        let expected = self.index(|index| index.last(feed));
         let at = self.connection.publish(&self.settings.prefix, batch, expected).await?;
         if let Some(at) = at {
             self.note(batch, at);

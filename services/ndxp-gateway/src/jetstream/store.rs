@@ -70,6 +70,8 @@ impl JetStreamStore {
     async fn take_one(&self, batch: &VerifiedBatch) -> Result<(), StoreError> {
         let (shared, feed) = (&self.shared, batch.feed());
         for _ in 0..MAX_CONFLICTS {
+            let expected = shared.index(|index| index.last(feed));
+            shared.advance(feed).await?;
             let head = shared.index(|index| index.head(feed));
             match httt_feed::follow(head.as_ref(), batch)? {
                 Link::Held => {
@@ -82,15 +84,12 @@ impl JetStreamStore {
                         }
                     };
                 }
-                Link::Next if shared.publish(batch).await?.is_some() => {
+                Link::Next if shared.publish(batch, expected).await?.is_some() => {
                     shared.index(|index| index.learn(feed, batch.head()));
                     return Ok(());
                 }
                 // Another process took a batch of this feed, or JetStream lost some.
-                Link::Next => {
-                    shared.sync(feed).await?;
-                    shared.advance(feed).await?;
-                }
+                Link::Next => shared.sync(feed).await?,
             }
         }
         Err(away(format!("other gateway processes write {feed} at the same time; come back")))
@@ -185,7 +184,7 @@ impl JetStreamStore {
         shared.give_receipts(&feed, &batches).await
     }
 
-    async fn say_all(&self, events: Vec<NewEvent>) -> Result<(), StoreError> {
+    async fn say_all(&self, events: Vec<NewEvent>, seen: Option<Head>) -> Result<(), StoreError> {
         let (shared, origin) = (&self.shared, self.shared.own.log.origin());
         let (local, mut travel): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| event.lane == Lane::Local);
         if !local.is_empty() {
@@ -197,7 +196,7 @@ impl JetStreamStore {
                 travel.into_iter().partition(|event| event.lane == feed.lane && event.audience == feed.audience);
             travel = rest;
             // What the directory is changed to depends on what it was.
-            let second = if feed.lane == Lane::Directory { Second::GiveUp } else { Second::Insist };
+            let second = if feed.lane == Lane::Directory { Second::GiveUp(seen) } else { Second::Insist };
             shared.say_in(&feed, &said, second).await?;
         }
         Ok(())
@@ -258,6 +257,12 @@ impl Store for JetStreamStore {
     }
 
     fn say(&self, events: Vec<NewEvent>) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.say_all(events))
+        let directory = FeedId::directory(self.origin());
+        let seen = self.shared.own.log.head(&directory);
+        Box::pin(self.say_all(events, seen))
+    }
+
+    fn revise(&self, events: Vec<NewEvent>, seen: Option<Head>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.say_all(events, seen))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use httt_feed::{AgencyCode, Algorithm, Audience, Directory, FeedId, Lane, MemberKind};
+use httt_feed::{AgencyCode, Algorithm, Directory, FeedId, MemberKind};
 use httt_ndxp_gateway::{Kind, MemberFile, enrolment, read_members};
 use httt_wire::feed::Event;
 
@@ -14,7 +14,7 @@ fn fold(directory: &mut Directory, files: &[MemberFile]) -> usize {
         .into_iter()
         .map(|event| Event { stream: event.stream, r#type: event.kind, data: event.data, ..Event::default() })
         .collect();
-    let feed = FeedId::new(AgencyCode::new("NDXP").expect("code"), Audience::All, Lane::Directory);
+    let feed = FeedId::directory(&AgencyCode::new("NDXP").expect("code"));
     directory.apply(&feed, &events);
     events.len()
 }

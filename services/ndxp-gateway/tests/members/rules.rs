@@ -1,6 +1,6 @@
 //! What an operator may say, and what each mistake is answered with.
 
-use httt_feed::{Audience, Digest, Directory, FeedId, Head, Lane, MemberKind};
+use httt_feed::{Digest, Directory, FeedId, Head, Lane, MemberKind};
 use httt_log::{FeedHead, NewEvent};
 use httt_ndxp_gateway::{Command, Context, Kind, MAX_KEYS, MAX_REASON_BYTES, Refusal, decide, enrolment};
 use httt_wire::Message as _;
@@ -18,7 +18,7 @@ fn apply(directory: &mut Directory, events: Vec<NewEvent>) {
     let wire =
         |event: NewEvent| Event { stream: event.stream, r#type: event.kind, data: event.data, ..Event::default() };
     let events: Vec<Event> = events.into_iter().map(wire).collect();
-    directory.apply(&FeedId::new(code("NDXP"), Audience::All, Lane::Directory), &events);
+    directory.apply(&FeedId::directory(&code("NDXP")), &events);
 }
 
 impl Office {
