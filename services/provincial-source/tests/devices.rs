@@ -97,15 +97,16 @@ async fn an_emergency_wakes_the_clusters_it_is_for_and_is_counted() {
     let first = device.poll(0, 0).await["PhienBan"].as_u64().unwrap();
     let first_elsewhere = elsewhere.poll(0, 0).await["PhienBan"].as_u64().unwrap();
 
-    let waiting = tokio::spawn({
+    let wait = |device: &Box_, revision: u64| {
         let device = device.clone();
-        async move { device.poll(30, first).await }
-    });
+        tokio::spawn(async move { device.poll(30, revision).await })
+    };
+    let (not_for_it, waiting) = (wait(&elsewhere, first_elsewhere), wait(&device, first));
     let content = Content { target_areas: vec![COMMUNE.into()], ..emergency("Xả lũ") };
-    let began = Instant::now();
     outside.publish(&running, "TW", "e1", 1, &content).await;
     let orders = waiting.await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(!not_for_it.is_finished(), "whom it is not for waits on, for as long as it asked to");
+    not_for_it.abort();
     assert_ne!(orders["PhienBan"], first);
     let bulletin = &orders["BanTinKhanCap"][0];
     assert_eq!((&bulletin["BanTinID"], &bulletin["MucDoUuTien"]), (&json!("e1"), &json!(1)));
@@ -269,11 +270,11 @@ async fn a_waiting_call_ends_with_the_service() {
     let running = place.start().await;
     let device = running.device(&imei(1), COMMUNE).await;
     let revision = device.poll(0, 0).await["PhienBan"].as_u64().unwrap();
+    let began = Instant::now();
     let waiting = tokio::spawn(async move { device.poll(30, revision).await });
     tokio::task::yield_now().await;
-    let began = Instant::now();
     running.stop().await;
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30), "it waited for as long as the call asked to");
     // Answered, or cut before it was heard; in no case left hanging.
     let _ = tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("ended");
 }
