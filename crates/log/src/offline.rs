@@ -146,9 +146,18 @@ impl ScanEntries {
     }
 
     fn begin(&mut self, number: u32) -> Result<Option<(String, PathBuf, Scanner)>, ReadError> {
-        let name = places::name(number, places::is_thin(&self.folder, number));
-        let (expected, position) = self.next;
+        let expected = self.next.0;
         self.next.0 = number + 1;
+        match self.open(number, expected) {
+            // The node may have archived or thinned it between two looks.
+            Err(ReadError::Io { .. }) => self.open(number, expected),
+            opened => opened,
+        }
+    }
+
+    fn open(&mut self, number: u32, expected: u32) -> Result<Option<(String, PathBuf, Scanner)>, ReadError> {
+        let name = places::name(number, places::is_thin(&self.folder, number));
+        let position = self.next.1;
         let failed = |error: std::io::Error| ReadError::Io { chunk: name.clone(), error: error.to_string() };
         let path = places::path(&self.folder, number).map_err(failed)?;
         if let Some(path) = places::missing(&self.folder, number) {

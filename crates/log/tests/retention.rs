@@ -158,6 +158,36 @@ async fn it_works_again_and_again_while_the_log_goes_on_and_a_reader_reads() {
     log.close().await;
 }
 
+/// Only full chunks are thinned, so something is missing where the last one is.
+#[tokio::test]
+async fn chunks_missing_around_thinned_ones_are_damage() {
+    let dir = tempfile::tempdir().expect("dir");
+    filled(dir.path()).await;
+    let report = thin(dir.path(), &policy(), None).expect("thin");
+    let (first, last) = (report.chunks[0], *report.chunks.last().expect("one"));
+    let broken = tempfile::tempdir().expect("dir");
+    let harms: [(&str, &dyn Fn(&Path)); 3] = [
+        ("the chunk after this thinned one is missing", &|dir| {
+            (last + 1..last + 3).for_each(|number| fs::remove_file(chunk(dir, number)).expect("remove"));
+        }),
+        ("the chunk is missing", &|dir| fs::remove_file(thinned(dir, first)).expect("remove")),
+        ("the file holds chunk", &|dir| {
+            fs::copy(thinned(dir, last), broken.path().join("x")).expect("copy");
+            fs::remove_file(thinned(dir, first)).expect("remove");
+            fs::rename(broken.path().join("x"), thinned(dir, first)).expect("rename");
+        }),
+    ];
+    let copy = tempfile::tempdir().expect("dir");
+    for (says, harm) in harms {
+        common::restore_dir(dir.path(), copy.path());
+        harm(copy.path());
+        let error = try_open(copy.path()).expect_err(says).to_string();
+        assert!(error.contains(says), "{error}");
+        let audited = audit(copy.path(), AuditOptions::default()).expect("audit");
+        assert!(!audited.is_clean());
+    }
+}
+
 #[tokio::test]
 async fn tiles_have_every_hash_and_bundles_what_is_there() {
     let (dir, out) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
