@@ -74,6 +74,12 @@ fn verify(dir: &Path, trusted: Option<Fingerprint>) -> Result<AuditReport> {
 fn print(dir: &Path, report: &AuditReport) {
     println!("Nhật ký (log): {}", dir.display());
     println!("  {} tệp (chunks), {} mục (entries), {} sự kiện (events)", report.chunks, report.entries, report.events);
+    if report.gone > 0 {
+        println!(
+            "  {} mục đã hết hạn lưu giữ (went by retention): chỗ của chúng vẫn được chứng minh (their places are proven)",
+            report.gone
+        );
+    }
     if let Some(root) = report.root {
         println!("  gốc Merkle (root): {root}");
     }
@@ -114,6 +120,7 @@ fn to_json(report: &AuditReport) -> Value {
         "ok": report.is_clean(),
         "chunks": report.chunks,
         "entries": report.entries,
+        "gone": report.gone,
         "events": report.events,
         "root": report.root.map(|root| root.to_string()),
         "gateway_key": report.gateway_key.as_ref().map(|key| json!({

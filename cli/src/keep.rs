@@ -62,7 +62,7 @@ pub(crate) struct RepairArgs {
 }
 
 /// A progress bar where there is somebody to see it.
-fn progress() -> Result<(ProgressBar, OnKeepProgress<'static>)> {
+pub(crate) fn progress() -> Result<(ProgressBar, OnKeepProgress<'static>)> {
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}")?);
     bar.enable_steady_tick(Duration::from_millis(200));

@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::audit::{AuditCommand, log_dir};
-use crate::keep;
+use crate::{keep, thin};
 
 #[derive(Subcommand)]
 pub(crate) enum LogCommand {
@@ -31,6 +31,8 @@ pub(crate) enum LogCommand {
     Restore(keep::RestoreArgs),
     /// Move old chunks to another folder; they stay part of the log and are read from there.
     Archive(keep::ArchiveArgs),
+    /// Let old entries of other members go: their digests and hashes stay, and everything else stays provable.
+    Thin(thin::ThinArgs),
     /// Make damaged bytes again, exactly as they were, from a backup or from other nodes' logs, or change nothing.
     Repair(keep::RepairArgs),
     /// Write a log as files that any web server can give out and C2SP tlog-tiles clients read, up to its latest signed
@@ -96,10 +98,14 @@ pub(crate) fn run(command: LogCommand) -> Result<ExitCode> {
         LogCommand::Backup(args) => keep::backup(args),
         LogCommand::Restore(args) => keep::restore(args),
         LogCommand::Archive(args) => keep::archive(args),
+        LogCommand::Thin(args) => thin::run(args),
         LogCommand::Repair(args) => keep::repair(args),
         LogCommand::ExportTiles { dir, out, without_entries } => {
             let report = export_tiles(&log_dir(&dir), &out, !without_entries)?;
             println!("{} entries, {} files written, {} kept", report.size, report.written, report.kept);
+            if report.gone > 0 {
+                println!("{} of them went by retention; bundles that held one are not there", report.gone);
+            }
             Ok(ExitCode::SUCCESS)
         }
         LogCommand::Vkey { dir } => vkey(&dir).map(|()| ExitCode::SUCCESS),
@@ -131,7 +137,8 @@ fn dump(args: DumpArgs) -> Result<()> {
     };
     let mut out = BufWriter::new(std::io::stdout().lock());
     let dir = log_dir(&args.dir);
-    for entry in scan_entries(&dir)? {
+    let mut scan = scan_entries(&dir)?;
+    for entry in scan.by_ref() {
         let entry = entry?;
         let mut matching = entry.events().filter(|event| filter.matches(&event.feed, &event.event));
         let lines: Vec<String> = if args.dsse {
@@ -149,6 +156,9 @@ fn dump(args: DumpArgs) -> Result<()> {
         }
     }
     out.flush()?;
+    if scan.gone() > 0 {
+        eprintln!("{} entries went by retention and are not among these", scan.gone());
+    }
     Ok(())
 }
 

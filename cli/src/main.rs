@@ -15,6 +15,7 @@ mod operator;
 mod pki;
 mod proof;
 mod sim;
+mod thin;
 
 use std::process::ExitCode;
 

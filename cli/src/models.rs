@@ -84,6 +84,7 @@ fn run_for<S: ModelSet>(args: &ModelsArgs, rebuild: bool) -> Result<ExitCode> {
             "rebuilt": rebuild,
             "entries": last.map_or(0, |last| last.position),
             "events": last.map_or(0, |last| last.events),
+            "gone": last.map_or(0, |last| last.gone),
             "events_per_second": last.map_or(0, |last| last.events_per_second()),
             "models": compared,
         });
@@ -106,13 +107,17 @@ fn explained(error: OfflineError, dir: &Path) -> anyhow::Error {
 
 fn print(compared: &[Comparison], last: Option<FoldProgress>, rebuild: bool) {
     if let Some(last) = last {
-        let FoldProgress { position, events, .. } = last;
+        let FoldProgress { position, events, gone, .. } = last;
         println!("{position} entries, {events} events, {} events/s", last.events_per_second());
+        if gone > 0 {
+            println!("{gone} entries went by retention: models that fold them lack what they said");
+        }
     }
     for one in compared {
         let verdict = match one.verdict {
             Verdict::Equal => "equal",
             Verdict::Differs => "DIFFERS",
+            Verdict::NotComparable => "not comparable",
             Verdict::Failed => "FAILED",
             Verdict::Absent => "not stored",
             Verdict::Outdated => "outdated",

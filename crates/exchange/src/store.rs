@@ -142,8 +142,8 @@ const MAX_WANTED: u64 = 1_024;
 /// So many ranges that are asked for have room at once.
 const ROOM_FOR_RANGES: usize = 8;
 
-/// A store over a log: carrying is appending. What the log has in an archive that is not there is asked of its origin
-/// again, and kept in memory for a while.
+/// A store over a log: carrying is appending. What went from the log by retention, and what it has in an archive that is
+/// not there, is asked of its origin again, and kept in memory for a while.
 #[derive(Debug, Clone)]
 pub struct LogStore {
     log: Log,
@@ -166,7 +166,7 @@ impl LogStore {
         self.again.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Entries whose chunk is archived elsewhere: what came again, or an error that says what is missing.
+    /// Entries that went, or whose chunk is archived elsewhere: what came again, or an error that says what is missing.
     fn read_away(&self, feed: &FeedId, after: u64, max_bytes: usize) -> Result<Vec<Bytes>, StoreError> {
         let came = self.again().read(feed, after, max_bytes);
         if !came.is_empty() {
@@ -243,7 +243,7 @@ impl Store for LogStore {
             match self.log.read_feed(feed, after, max_bytes) {
                 Ok(entries) => Ok(entries.into_iter().map(|entry| entry.bytes).collect()),
                 // This node is the origin of its own feeds: nobody else could bring them again.
-                Err(ReadError::ArchiveMissing { .. }) if feed.origin != *self.log.origin() => {
+                Err(ReadError::Gone(_) | ReadError::ArchiveMissing { .. }) if feed.origin != *self.log.origin() => {
                     self.read_away(feed, after, max_bytes)
                 }
                 Err(error) => Err(error.into()),

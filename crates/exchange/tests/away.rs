@@ -1,7 +1,8 @@
-//! What a gateway has in an archive that is not there comes from its origin, through the gateway.
+//! What a gateway has in an archive that is not there, or let go by retention, comes from its origin, through the gateway.
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +12,21 @@ use httt_exchange::grpc::{GrpcPeer, serve};
 use httt_exchange::memory::MemoryPeer;
 use httt_exchange::*;
 use httt_feed::*;
-use httt_log::Options;
+use httt_log::{Options, ReadError};
 use httt_wire::exchange::{self as wire, RefusalCode};
 use tokio::net::TcpListener;
 
 const FEED: &str = "TW→*/content";
 const BATCHES: u64 = 300;
 
-/// A gateway that holds a long feed of the ministry, most of it in an archive that was taken away.
+/// Why entries are not at hand.
+#[derive(Debug, Clone, Copy)]
+enum Why {
+    Archived,
+    Retention,
+}
+
+/// A gateway that holds a long feed of the ministry, most of which is not at hand.
 struct World {
     gateway: Node,
     store: LogStore,
@@ -35,6 +43,10 @@ fn feed() -> FeedId {
 impl World {
     /// `h24` knows the directory before.
     async fn new(h24: &Node, again_bytes: usize) -> Self {
+        Self::with(h24, again_bytes, Why::Archived).await
+    }
+
+    async fn with(h24: &Node, again_bytes: usize, why: Why) -> Self {
         let gateway = Node::open_with("NDXP", Options { chunk_bytes: 16 * 1024, ..Options::default() });
         found(&gateway).await;
         let store = LogStore::new(gateway.log.clone()).keeping_again(again_bytes);
@@ -57,10 +69,19 @@ impl World {
             assert_eq!((answer.refusal, answer.receipts.len()), (None, some.len()));
             receipts.extend(answer.receipts);
         }
-        let archive = tempfile::tempdir().expect("dir");
-        let report = gateway.log.archive(archive.path(), 1, None).expect("archives");
-        assert!(report.moved.len() > 5, "{report:?}");
-        drop(archive);
+        match why {
+            Why::Archived => {
+                let archive = tempfile::tempdir().expect("dir");
+                let report = gateway.log.archive(archive.path(), 1, None).expect("archives");
+                assert!(report.moved.len() > 5, "{report:?}");
+            }
+            Why::Retention => {
+                let report = gateway.log.thin(&BTreeMap::from([(Lane::Content, i64::MAX)]), &|| true).expect("thins");
+                assert!(report.chunks.len() > 5, "{report:?}");
+                let read = gateway.log.read_feed(&feed(), 0, 1);
+                assert!(matches!(read, Err(ReadError::Gone(_))), "{read:?}");
+            }
+        }
         let missing = gateway.log.batch_away(&feed(), 1).expect("known");
         assert!(missing.is_some() && gateway.log.batch_away(&feed(), BATCHES).expect("known").is_none());
         Self { gateway, store, service, tw, receipts }
@@ -111,8 +132,22 @@ async fn it_comes_in_parts_where_there_is_little_room() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_comes_over_grpc_as_well() {
+    over_grpc(Why::Archived, DEFAULT_AGAIN_BYTES).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_went_by_retention_comes_from_its_origin_over_grpc() {
+    over_grpc(Why::Retention, DEFAULT_AGAIN_BYTES).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_went_by_retention_comes_in_parts_where_there_is_little_room() {
+    over_grpc(Why::Retention, 64 * 1024).await;
+}
+
+async fn over_grpc(why: Why, again_bytes: usize) {
     let h24 = Node::open("H24");
-    let world = World::new(&h24, DEFAULT_AGAIN_BYTES).await;
+    let world = World::with(&h24, again_bytes, why).await;
     let (authority, service) = (Authority::new(), Arc::clone(&world.service));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let address = format!("https://{}", listener.local_addr().expect("address"));
@@ -152,8 +187,17 @@ async fn who_asks_is_told_to_come_back_and_the_origin_is_told_what_is_wanted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_entries_than_those_that_were_held_are_refused() {
+    forged(Why::Archived).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_entries_than_those_that_went_by_retention_are_refused() {
+    forged(Why::Retention).await;
+}
+
+async fn forged(why: Why) {
     let h24 = Node::open("H24");
-    let world = World::new(&h24, DEFAULT_AGAIN_BYTES).await;
+    let world = World::with(&h24, DEFAULT_AGAIN_BYTES, why).await;
     // The origin itself seals another history.
     let lies = batches("TW", FEED, 3, 77);
     let entries = lies.iter().map(|batch| batch.bytes().clone()).collect();
@@ -167,8 +211,17 @@ async fn other_entries_than_those_that_were_held_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_duplicate_of_what_is_away_gets_the_original_receipt() {
+    duplicate(Why::Archived).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_of_what_went_by_retention_gets_the_original_receipt() {
+    duplicate(Why::Retention).await;
+}
+
+async fn duplicate(why: Why) {
     let h24 = Node::open("H24");
-    let world = World::new(&h24, DEFAULT_AGAIN_BYTES).await;
+    let world = World::with(&h24, DEFAULT_AGAIN_BYTES, why).await;
     let length = world.gateway.log.len();
     let entries = world.tw.log.read_feed(&feed(), 0, usize::MAX).expect("reads");
     let entries = entries.into_iter().map(|entry| entry.bytes).collect();

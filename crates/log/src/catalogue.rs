@@ -1,6 +1,7 @@
 //! Which chunks there are, by name and header.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::frame::{CHUNK_HEADER_BYTES, ChunkHeader, HeaderFault, Seed, chunk_name};
@@ -27,7 +28,7 @@ pub(crate) fn numbers(dir: &Path) -> std::io::Result<Vec<u32>> {
         }
     }
     numbers.sort_unstable();
-    // A chunk and its stub are one.
+    // A chunk, the thinned one and its stub are one.
     numbers.dedup();
     Ok(numbers)
 }
@@ -39,14 +40,26 @@ pub(crate) fn read(dir: &Path) -> Result<Catalogue, OpenError> {
     for (expected, number) in (0..).zip(&numbers) {
         let before = catalogue.chunks.last().map(|chunk: &ChunkFile| chunk.header);
         let position = before.map_or(0, |header| header.first_position);
-        let damage = |chunk: u32, what: String| Damage { chunk: chunk_name(chunk), offset: 0, position, what };
+        let damage = |chunk: u32, what: String| {
+            let chunk = places::name(chunk, places::is_thin(dir, chunk));
+            Damage { chunk, offset: 0, position, what }
+        };
         if *number != expected {
             return Err(damage(expected, "the chunk is missing".into()).into());
         }
         let reading = || OpenError::io(format!("reading {}", chunk_name(*number)));
-        let path = places::path(dir, *number).map_err(reading())?;
-        let archived = places::is_archived(dir, *number);
-        let header = if archived { stub_header(dir, *number) } else { scan::read_header(&path) }.map_err(reading())?;
+        let look = || {
+            let (archived, thin) = (places::is_archived(dir, *number), places::is_thin(dir, *number));
+            let path = places::path(dir, *number)?;
+            let header = if archived { stub_header(dir, *number) } else { scan::read_header(&path) }?;
+            Ok::<_, io::Error>((archived, thin, path, header))
+        };
+        let (archived, thin, path, header) = match look() {
+            // It may have been archived or thinned meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => look(),
+            found => found,
+        }
+        .map_err(reading())?;
         let header = match header {
             Some(Ok(header)) => header,
             Some(Err(HeaderFault::Version(version))) => {
@@ -54,7 +67,7 @@ pub(crate) fn read(dir: &Path) -> Result<Catalogue, OpenError> {
             }
             None | Some(Err(HeaderFault::Unreadable)) => {
                 // A header is synced before anything follows it. Where something follows, it was good once.
-                let is_last = *number as usize + 1 == numbers.len() && !archived;
+                let is_last = *number as usize + 1 == numbers.len() && !archived && !thin;
                 let longer = fs::metadata(&path).is_ok_and(|data| data.len() > CHUNK_HEADER_BYTES as u64);
                 let holds = longer && (before.is_none() || holds_frame(&path, before.map(|header| header.log_id))?);
                 if is_last && !holds {
@@ -78,7 +91,13 @@ pub(crate) fn read(dir: &Path) -> Result<Catalogue, OpenError> {
         } else if header.first_position != 0 {
             return Err(damage(*number, "the first chunk does not begin at position 0".into()).into());
         }
-        catalogue.chunks.push(ChunkFile { path, header, archived });
+        catalogue.chunks.push(ChunkFile { path, header, archived, thin });
+    }
+    // Only full chunks are thinned, and the newest of them never is.
+    if let Some(last) = catalogue.chunks.last().filter(|last| last.thin) {
+        let (chunk, position) = (last.name(), last.header.first_position);
+        let what = "the chunk after this thinned one is missing".to_owned();
+        return Err(Damage { chunk, offset: 0, position, what }.into());
     }
     Ok(catalogue)
 }

@@ -205,4 +205,6 @@ pub struct EventPage {
     /// Whether there is something left to look at in that direction. A page may be short, even empty, and this be
     /// true: one call looks at a bounded number of entries.
     pub more: bool,
+    /// Entries passed over that may have held more, and went by retention.
+    pub gone: u64,
 }

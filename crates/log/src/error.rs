@@ -198,6 +198,12 @@ pub enum ReadError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// The entry went by retention. Its origin has it; its digest and its leaf hash are known here.
+    #[error(
+        "entry {} ({} sequence {}) went by retention; its origin, {}, has it", .0.position, .0.feed, .0.sequence,
+        .0.feed.origin
+    )]
+    Gone(Box<crate::GoneEntry>),
     /// The index failed; opening the log anew rebuilds it.
     #[error("the index failed, opening the log anew rebuilds it: {0}")]
     Index(String),

@@ -19,6 +19,8 @@ pub(crate) const COMMIT_FRAME_BYTES: usize = FRAME_HEADER_BYTES + COMMIT_PAYLOAD
 pub(crate) const MAX_GROUPS_PER_CHUNK: u32 = 1 << 24;
 
 const MAGIC: [u8; 8] = *b"HTTTLOG\0";
+/// Begins a thinned chunk; the rest of its header is the chunk's own.
+const THIN_MAGIC: [u8; 8] = *b"HTTTTHIN";
 
 /// The bytes at `at`, which the caller made sure are there.
 pub(crate) fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -45,8 +47,17 @@ pub(crate) enum HeaderFault {
 
 impl ChunkHeader {
     pub(crate) fn encode(&self) -> [u8; CHUNK_HEADER_BYTES] {
+        self.encode_as(MAGIC)
+    }
+
+    /// The header of the thinned chunk.
+    pub(crate) fn encode_thin(&self) -> [u8; CHUNK_HEADER_BYTES] {
+        self.encode_as(THIN_MAGIC)
+    }
+
+    fn encode_as(&self, magic: [u8; 8]) -> [u8; CHUNK_HEADER_BYTES] {
         let mut bytes = [0; CHUNK_HEADER_BYTES];
-        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[..8].copy_from_slice(&magic);
         bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         bytes[12..28].copy_from_slice(&self.log_id);
         bytes[28..32].copy_from_slice(&self.number.to_le_bytes());
@@ -57,8 +68,15 @@ impl ChunkHeader {
         bytes
     }
 
+    /// Whether the header is one of a thinned chunk.
+    pub(crate) fn is_thin(bytes: &[u8; CHUNK_HEADER_BYTES]) -> bool {
+        bytes[..8] == THIN_MAGIC
+    }
+
+    /// Reads the header of a chunk, thinned or not.
     pub(crate) fn decode(bytes: &[u8; CHUNK_HEADER_BYTES]) -> Result<Self, HeaderFault> {
-        if bytes[..8] != MAGIC || crc32c(&bytes[..60]) != u32::from_le_bytes(bytes_at(bytes, 60)) {
+        let known = bytes[..8] == MAGIC || Self::is_thin(bytes);
+        if !known || crc32c(&bytes[..60]) != u32::from_le_bytes(bytes_at(bytes, 60)) {
             return Err(HeaderFault::Unreadable);
         }
         match u32::from_le_bytes(bytes_at(bytes, 8)) {
@@ -80,6 +98,8 @@ pub(crate) enum Kind {
     Entry = 1,
     /// The end of a group; the frame's position is the log's length after it.
     Commit = 2,
+    /// What is kept of an entry that went by retention, in a thinned chunk; the frame's position is the entry's.
+    Gone = 3,
 }
 
 /// What frame checksums start from: the log's id. A member could put bytes that look like a frame into an event; not
@@ -91,6 +111,11 @@ pub(crate) struct Seed(u32);
 impl Seed {
     pub(crate) fn of(log_id: &[u8; 16]) -> Self {
         Self(crc32c(log_id))
+    }
+
+    /// The checksum of something of this log that is no frame.
+    pub(crate) fn crc(self, bytes: &[u8]) -> u32 {
+        crc32c_append(self.0, bytes)
     }
 }
 
@@ -116,6 +141,7 @@ impl FrameHeader {
         let kind = match bytes[8] {
             1 => Kind::Entry,
             2 if length as usize == COMMIT_PAYLOAD_BYTES => Kind::Commit,
+            3 => Kind::Gone,
             _ => return None,
         };
         if length == 0 || length as usize > MAX_PAYLOAD_BYTES {
@@ -136,7 +162,7 @@ impl FrameHeader {
     }
 }
 
-fn push_frame(out: &mut Vec<u8>, seed: Seed, kind: Kind, group: u32, position: u64, payload: &[u8]) -> u32 {
+pub(crate) fn push_frame(out: &mut Vec<u8>, seed: Seed, kind: Kind, group: u32, position: u64, payload: &[u8]) -> u32 {
     let mut header = [0; FRAME_HEADER_BYTES];
     header[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
     header[8] = kind as u8;
@@ -167,7 +193,7 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
-    fn encode(&self) -> [u8; COMMIT_PAYLOAD_BYTES] {
+    pub(crate) fn encode(&self) -> [u8; COMMIT_PAYLOAD_BYTES] {
         let mut bytes = [0; COMMIT_PAYLOAD_BYTES];
         bytes[..8].copy_from_slice(&self.first.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.count.to_le_bytes());

@@ -71,9 +71,10 @@ fn scanned(bytes: &[u8]) -> (Vec<Vec<u8>>, bool) {
                 assert!(group.end <= bytes.len() as u64 && group.end - group.marker == COMMIT_FRAME_BYTES as u64);
                 assert_eq!(group.commit.count as usize, group.entries.len());
                 for entry in group.entries {
-                    assert!(entry.bytes.len() <= MAX_PAYLOAD_BYTES);
                     assert_eq!(entry.position, entries.len() as u64);
-                    entries.push(entry.bytes.to_vec());
+                    let bytes = entry.whole().expect("nothing is gone of a chunk that is not thinned");
+                    assert!(bytes.len() <= MAX_PAYLOAD_BYTES);
+                    entries.push(bytes.to_vec());
                 }
             }
             Step::End => return (entries, true),

@@ -255,10 +255,11 @@ impl<'a> Group<'a> {
             Some((position, row)) if row.leaf == leaf_hash(batch.bytes()) => {
                 Ok(Some((batch.digest(), position, row.at_ms)))
             }
-            _ => {
-                let held = self.shared.batch(feed, batch.sequence())?;
-                Ok(held.map(|(entry, at_ms)| (entry.digest, entry.position, at_ms)))
-            }
+            Some((position, row)) => match self.shared.batch(feed, batch.sequence()) {
+                Err(ReadError::Gone(gone)) => Ok(Some((gone.digest, position, row.at_ms))),
+                held => Ok(held?.map(|(entry, at_ms)| (entry.digest, entry.position, at_ms))),
+            },
+            None => Ok(None),
         }
     }
 
@@ -390,7 +391,12 @@ impl<'a> Group<'a> {
     fn find(&self, id: Uuid) -> Result<Option<EventPosition>, CommitError> {
         let places = self.shared.index.events(&self.shared.origin, id).map_err(crate::ReadError::from)?;
         for place in places {
-            let event = self.entry(place.entry)?.and_then(|entry| entry.event(place.index));
+            let entry = match self.entry(place.entry) {
+                // None of this node's own: another event's id has the same hash.
+                Err(CommitError::Unreadable(ReadError::Gone(_))) => continue,
+                entry => entry?,
+            };
+            let event = entry.and_then(|entry| entry.event(place.index));
             if event.is_some_and(|found| found.event.id == id.as_bytes()) {
                 return Ok(Some(place));
             }

@@ -36,6 +36,7 @@
 //! ```text
 //! DIR/lock               locked while the log is open
 //! DIR/chunks/00000000.chunk …   the truth; all but the last are read-only
+//! DIR/chunks/00000005.thin      in place of a chunk: what is left where entries went by retention
 //! DIR/index/             derived from the chunks; may be deleted at any time the log is closed
 //! DIR/index.damaged-N/   indexes that were in doubt, the last two
 //! DIR/checkpoint         signed note: so many entries, this root
@@ -85,6 +86,10 @@
 //! [`archive()`] moves old chunks to another folder, where readers find them; [`repair()`] makes damaged bytes again,
 //! exactly as they were, from copies of the log or from whoever holds the same feeds ([`Donor`]). A log can be opened
 //! with [`Options::read_only`]. `docs/backup.md` is for operators.
+//!
+//! [`thin()`] lets old entries of other origins go, by lane and age: a thinned chunk keeps everything else byte for byte
+//! and, of what went, digest, leaf hash and place. So roots, proofs, chains, heads and the index stay as they are;
+//! reading such an entry is [`ReadError::Gone`], readers of many pass over it and count it.
 //!
 //! # Concurrency
 //!
@@ -142,7 +147,7 @@
 //!
 //! In scope: storing, ordering, finding, proving ([`tlog`]: tiles and proofs for other people's software), and keeping
 //! safe. Out of scope: what events mean; verifying other origins' batches ([`httt_feed::Directory`] does, the type
-//! [`httt_feed::VerifiedBatch`] says that it was done); carrying them; deleting anything. Unix only: it needs positioned
+//! [`httt_feed::VerifiedBatch`] says that it was done); carrying them; deleting what is this node's own. Unix only: it needs positioned
 //! reads and folder fsync.
 
 mod audit;
@@ -172,6 +177,7 @@ mod scan;
 mod shared;
 mod subscribe;
 mod tail;
+mod thin;
 pub mod tlog;
 mod transaction;
 mod vet;
@@ -196,16 +202,17 @@ pub use error::{CommitError, Damage, OpenError, ReadError};
 pub use group::{MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS};
 pub use guarded::{Change, GuardedStore, StoreError};
 pub use keep::{
-    ArchiveReport, BackupOptions, BackupReport, Donor, KeepError, KeepProgress, MIN_KEPT_CHUNKS, OnKeepProgress,
-    RepairError, RepairOptions, RepairReport, RepairedSpan, RestoreReport, Unrepaired, archive, backup, repair,
-    restore,
+    ArchiveReport, BackupOptions, BackupReport, Donor, KeepError, KeepProgress, LaneGone, MIN_FREED_SHARE,
+    MIN_KEPT_CHUNKS, OnKeepProgress, RepairError, RepairOptions, RepairReport, RepairedSpan, RestoreReport, ThinReport,
+    Unrepaired, archive, backup, repair, restore, thin,
 };
 pub use log::{Log, Options};
-pub use offline::{ScanEntries, scan_entries};
+pub use offline::{ScanEntries, Scanned, scan_entries};
 pub use open::{IndexState, OpenReport};
 pub use read::MAX_SCAN_ENTRIES;
 pub use recover::CutTail;
 pub use root::RunningRoot;
 pub use subscribe::Subscription;
+pub use thin::GoneEntry;
 pub use transaction::{Committed, Derive, Expected, NewEvent, Placed, Transaction};
 pub use writer::{MAX_GROUP_BYTES, MAX_GROUP_TRANSACTIONS, MAX_QUEUED, MAX_QUEUED_BYTES};

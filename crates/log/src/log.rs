@@ -246,7 +246,8 @@ impl Log {
     /// 0 is from the first one held, which is a later one than the first where the feed was taken up at a restatement.
     ///
     /// # Errors
-    /// See [`ReadError`]; the same for everything below.
+    /// [`ReadError::Gone`]: the first of them went by retention; else what comes before one that went is given. The rest
+    /// of [`ReadError`], for everything below as well.
     pub fn read_feed(&self, feed: &FeedId, after: u64, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
         self.shared.read_feed(feed, after, max_bytes)
     }
@@ -262,9 +263,12 @@ impl Log {
         self.shared.restated(feed)
     }
 
-    /// Digest of one batch.
+    /// Digest of one batch, also of one that went by retention.
     pub fn batch_digest(&self, feed: &FeedId, sequence: u64) -> Result<Option<Digest>, ReadError> {
-        Ok(self.shared.batch(feed, sequence)?.map(|(entry, _)| entry.digest))
+        match self.shared.batch(feed, sequence) {
+            Err(ReadError::Gone(gone)) => Ok(Some(gone.digest)),
+            batch => Ok(batch?.map(|(entry, _)| entry.digest)),
+        }
     }
 
     /// RFC 6962 leaf hash of one batch, which the index knows even while its chunk is away.
@@ -272,10 +276,11 @@ impl Log {
         Ok(self.shared.batch_row(feed, sequence)?.map(|(_, row)| row.leaf))
     }
 
-    /// Bytes of one batch that is in an archived chunk whose archive folder is not there; `None`: it is not away.
+    /// Bytes of one batch that went by retention, or is in an archived chunk whose archive folder is not there; `None`:
+    /// it is not away.
     pub fn batch_away(&self, feed: &FeedId, sequence: u64) -> Result<Option<u32>, ReadError> {
-        let row = self.shared.batch_row(feed, sequence)?;
-        Ok(row.filter(|(_, row)| self.shared.chunks.is_away(row.at.chunk)).map(|(_, row)| row.at.length))
+        let Some((position, row)) = self.shared.batch_row(feed, sequence)? else { return Ok(None) };
+        Ok(self.shared.chunks.is_away(row.at, position)?.then_some(row.at.length))
     }
 
     /// When this log committed a batch, Unix milliseconds; `None`: it does not hold it.
@@ -283,7 +288,8 @@ impl Log {
         Ok(self.shared.batch_row(feed, sequence)?.map(|(_, row)| row.at_ms))
     }
 
-    /// Entries from `from` on: at least one if there is any, more while they fit.
+    /// Entries from `from` on: at least one if there is any, more while they fit. Those that went by retention are
+    /// passed over, here and below, so positions may have gaps.
     pub fn read(&self, from: u64, max_entries: usize, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
         self.shared.read(from, max_entries, max_bytes, Direction::Forward)
     }

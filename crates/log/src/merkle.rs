@@ -110,6 +110,14 @@ impl IndexedTree<'_> {
         hashes.first().map(|hash| Hash(hash.0)).ok_or(Error::IndexesNotInTree)
     }
 
+    /// The tree over the first `size` entries in short.
+    pub(crate) fn range(&self, size: u64) -> Result<CompactRange, Error> {
+        let levels = (0..u64::BITS).rev().filter(|level| size >> level & 1 == 1);
+        // Left of the last subtree of a level is all that the larger ones cover.
+        let nodes = levels.map(|level| self.node(level as u8, (size >> level) - 1).map(|hash| Digest(hash.0)));
+        Ok(CompactRange { size, nodes: nodes.collect::<Result<_, _>>()? })
+    }
+
     /// The root over the first `size` entries.
     pub(crate) fn root(&self, size: u64) -> Result<Digest, Error> {
         tlog_tiles::tree_hash(size, self).map(|hash| Digest(hash.0))

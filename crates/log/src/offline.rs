@@ -3,17 +3,20 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
+use httt_feed::Digest;
 
 use crate::entry::Entry;
 use crate::error::{Damage, ReadError};
-use crate::frame::{CHUNK_HEADER_BYTES, Seed, chunk_name};
+use crate::frame::{CHUNK_HEADER_BYTES, Seed};
+use crate::merkle::leaf_hash;
 use crate::open::CHUNKS_DIR;
-use crate::scan::{self, LiveStep, Scanner};
+use crate::scan::{self, Held, LiveStep, ScannedEntry, Scanner};
+use crate::thin::GoneEntry;
 use crate::{catalogue, places};
 
 /// The entries of the log in `dir`, from the first, chunk by chunk. A node may have it open: what it is writing just now
-/// is passed over. Checksums are checked, signatures are not; [`crate::audit()`] does that.
+/// is passed over, and so are entries that went by retention, which [`ScanEntries::step`] gives as well. Checksums are
+/// checked, signatures are not; [`crate::audit()`] does that.
 ///
 /// # Errors
 /// The folder cannot be listed. The iterator ends after the first error: a chunk that cannot be read, or is damaged.
@@ -28,6 +31,7 @@ pub fn scan_entries(dir: &Path) -> Result<ScanEntries, ReadError> {
         log_id: None,
         scanner: None,
         ready: VecDeque::new(),
+        gone: 0,
         ended: false,
     })
 }
@@ -44,9 +48,37 @@ pub struct ScanEntries {
     log_id: Option<[u8; 16]>,
     /// The chunk that is being read: its name, its file.
     scanner: Option<(String, PathBuf, Scanner)>,
-    /// Entries of the group read last: position, offset, bytes.
-    ready: VecDeque<(u64, u64, Bytes)>,
+    /// Entries of the group read last.
+    ready: VecDeque<ScannedEntry>,
+    gone: u64,
     ended: bool,
+}
+
+/// An entry as the chunks have it.
+#[derive(Debug, Clone)]
+pub enum Scanned {
+    /// It is there.
+    Entry(Entry),
+    /// It went by retention; this is known of it.
+    Gone(GoneEntry),
+}
+
+impl Scanned {
+    /// RFC 6962 leaf hash.
+    pub fn leaf(&self) -> Digest {
+        match self {
+            Self::Entry(entry) => leaf_hash(&entry.bytes),
+            Self::Gone(gone) => gone.leaf,
+        }
+    }
+
+    /// Its place, from 0.
+    pub fn position(&self) -> u64 {
+        match self {
+            Self::Entry(entry) => entry.position,
+            Self::Gone(gone) => gone.position,
+        }
+    }
 }
 
 impl ScanEntries {
@@ -55,12 +87,37 @@ impl ScanEntries {
         self.log_id
     }
 
-    fn advance(&mut self) -> Result<Option<Entry>, ReadError> {
+    /// Entries passed over so far because they went by retention.
+    pub fn gone(&self) -> u64 {
+        self.gone
+    }
+
+    /// The next entry, be it there or gone; `None`: there is no more, or there was an error before.
+    ///
+    /// # Errors
+    /// A chunk cannot be read, or is damaged.
+    pub fn step(&mut self) -> Result<Option<Scanned>, ReadError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let next = self.advance();
+        self.ended = !matches!(next, Ok(Some(_)));
+        next
+    }
+
+    fn advance(&mut self) -> Result<Option<Scanned>, ReadError> {
         loop {
-            if let Some((position, offset, bytes)) = self.ready.pop_front() {
+            if let Some(ScannedEntry { position, at, held, .. }) = self.ready.pop_front() {
+                let bytes = match held {
+                    Held::Whole(bytes) => bytes,
+                    Held::Gone(record) => {
+                        self.gone += 1;
+                        return Ok(Some(Scanned::Gone(record.entry)));
+                    }
+                };
                 let chunk = || self.scanner.as_ref().map(|(name, ..)| name.clone()).unwrap_or_default();
-                let damaged = |what| ReadError::Damaged(Damage { chunk: chunk(), offset, position, what });
-                return Entry::decode(position, bytes).map(Some).map_err(damaged);
+                let damaged = |what| ReadError::Damaged(Damage { chunk: chunk(), offset: at, position, what });
+                return Entry::decode(position, bytes).map(|entry| Some(Scanned::Entry(entry))).map_err(damaged);
             }
             let Some((name, path, scanner)) = &mut self.scanner else {
                 match self.numbers.pop_front() {
@@ -72,8 +129,7 @@ impl ScanEntries {
             let failed = |error: std::io::Error| ReadError::Io { chunk: name.clone(), error: error.to_string() };
             match scanner.step_live(path).map_err(failed)? {
                 LiveStep::Group(group) => {
-                    self.ready
-                        .extend(group.entries.into_iter().map(|entry| (entry.position, entry.offset, entry.bytes)));
+                    self.ready.extend(group.entries);
                 }
                 LiveStep::End => {
                     self.next.1 = scanner.position();
@@ -90,9 +146,18 @@ impl ScanEntries {
     }
 
     fn begin(&mut self, number: u32) -> Result<Option<(String, PathBuf, Scanner)>, ReadError> {
-        let name = chunk_name(number);
-        let (expected, position) = self.next;
+        let expected = self.next.0;
         self.next.0 = number + 1;
+        match self.open(number, expected) {
+            // The node may have archived or thinned it between two looks.
+            Err(ReadError::Io { .. }) => self.open(number, expected),
+            opened => opened,
+        }
+    }
+
+    fn open(&mut self, number: u32, expected: u32) -> Result<Option<(String, PathBuf, Scanner)>, ReadError> {
+        let name = places::name(number, places::is_thin(&self.folder, number));
+        let position = self.next.1;
         let failed = |error: std::io::Error| ReadError::Io { chunk: name.clone(), error: error.to_string() };
         let path = places::path(&self.folder, number).map_err(failed)?;
         if let Some(path) = places::missing(&self.folder, number) {
@@ -128,11 +193,13 @@ impl Iterator for ScanEntries {
     type Item = Result<Entry, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
+        loop {
+            match self.step() {
+                Ok(Some(Scanned::Gone(_))) => {}
+                Ok(Some(Scanned::Entry(entry))) => return Some(Ok(entry)),
+                Ok(None) => return None,
+                Err(error) => return Some(Err(error)),
+            }
         }
-        let next = self.advance().transpose();
-        self.ended = !matches!(next, Some(Ok(_)));
-        next
     }
 }

@@ -252,7 +252,7 @@ fn create(dir: &Path, chunks: &Path, options: &Options, files: &dyn Files) -> Re
         .sync_dir(dir)
         .and_then(|()| parent.map_or(Ok(()), |parent| files.sync_dir(&parent)))
         .map_err(OpenError::io("syncing the log's folder"))?;
-    Ok(ChunkFile { path: chunks.join(chunk_name(0)), header, archived: false })
+    Ok(ChunkFile { path: chunks.join(chunk_name(0)), header, archived: false, thin: false })
 }
 
 struct OpenedIndex {

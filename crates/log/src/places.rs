@@ -1,7 +1,9 @@
-//! Where a chunk is: among the live ones in `DIR/chunks`, or in the archive folder. The one place that knows.
+//! Where a chunk is: among the live ones in `DIR/chunks`, thinned or not, or in the archive folder. The one place that
+//! knows.
 //!
 //! ```text
-//! DIR/chunks/00000007.chunk      a live chunk; it counts even if a stub is there as well
+//! DIR/chunks/00000007.chunk      a live chunk; it counts even if a thinned one or a stub is there as well
+//! DIR/chunks/00000005.thin       what is left of a chunk of which entries went by retention; it counts before a stub
 //! DIR/chunks/00000003.archived   stub of a chunk that was moved: its header, size, SHA-256 and last position
 //! DIR/archive                    text: the path of the archive folder (or the folder itself, or a link to it)
 //! ARCHIVE/00000003.chunk         the chunk, byte for byte
@@ -67,9 +69,24 @@ fn stub_name(number: u32) -> String {
     format!("{number:08}.archived")
 }
 
-/// The number of the chunk whose file, or whose stub, has this name.
+/// File name of a thinned chunk.
+pub(crate) fn thin_name(number: u32) -> String {
+    format!("{number:08}.thin")
+}
+
+/// Where a chunk is, or would be, once it is thinned.
+pub(crate) fn thin_path(chunks: &Path, number: u32) -> PathBuf {
+    chunks.join(thin_name(number))
+}
+
+/// File name of a chunk as an error is to name it.
+pub(crate) fn name(number: u32, thin: bool) -> String {
+    if thin { thin_name(number) } else { chunk_name(number) }
+}
+
+/// The number of the chunk whose file, thinned or not, or whose stub, has this name.
 pub(crate) fn number_of(name: &str) -> Option<u32> {
-    match name.strip_suffix(".archived") {
+    match name.strip_suffix(".archived").or_else(|| name.strip_suffix(".thin")) {
         Some(digits) => chunk_number(&format!("{digits}.chunk")),
         None => chunk_number(name),
     }
@@ -82,7 +99,14 @@ pub(crate) fn stub_path(chunks: &Path, number: u32) -> PathBuf {
 
 /// Whether a chunk is archived: there is a stub and no live file.
 pub(crate) fn is_archived(chunks: &Path, number: u32) -> bool {
-    !chunks.join(chunk_name(number)).exists() && stub_path(chunks, number).exists()
+    !chunks.join(chunk_name(number)).exists()
+        && !thin_path(chunks, number).exists()
+        && stub_path(chunks, number).exists()
+}
+
+/// Whether what there is of a chunk is thinned.
+pub(crate) fn is_thin(chunks: &Path, number: u32) -> bool {
+    !chunks.join(chunk_name(number)).exists() && thin_path(chunks, number).exists()
 }
 
 fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
@@ -121,9 +145,12 @@ pub(crate) fn archive_folder(chunks: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// The file of a chunk: the live one, or the archived one if there is only a stub.
+/// The file of a chunk: the live one, thinned or not, or the archived one if there is only a stub.
 pub(crate) fn path(chunks: &Path, number: u32) -> io::Result<PathBuf> {
     let name = chunk_name(number);
+    if is_thin(chunks, number) {
+        return Ok(thin_path(chunks, number));
+    }
     if is_archived(chunks, number) {
         return Ok(archive_folder(chunks)?.join(name));
     }
@@ -133,7 +160,7 @@ pub(crate) fn path(chunks: &Path, number: u32) -> io::Result<PathBuf> {
 /// Opens the file of a chunk to read it.
 pub(crate) fn open(chunks: &Path, number: u32) -> io::Result<File> {
     match File::open(path(chunks, number)?) {
-        // It may have been archived between the two.
+        // It may have been archived or thinned between the two.
         Err(error) if error.kind() == io::ErrorKind::NotFound => File::open(path(chunks, number)?),
         opened => opened,
     }
@@ -153,13 +180,14 @@ mod tests {
     fn names_of_chunks_and_stubs_read_back() {
         assert_eq!(number_of(&stub_name(42)), Some(42));
         assert_eq!(number_of(&chunk_name(42)), Some(42));
-        for bad in ["42.archived", "00000042", "00000042.archived.new", "checkpoint"] {
+        assert_eq!(number_of(&thin_name(42)), Some(42));
+        for bad in ["42.archived", "00000042.thin.new", "00000042", "00000042.archived.new", "checkpoint"] {
             assert_eq!(number_of(bad), None, "{bad}");
         }
     }
 
     #[test]
-    fn the_live_chunk_counts_before_the_stub() {
+    fn the_live_chunk_counts_before_the_thinned_one_and_that_before_the_stub() {
         let dir = tempfile::tempdir().expect("dir");
         let chunks = dir.path().join("chunks");
         std::fs::create_dir(&chunks).expect("create");
@@ -170,6 +198,11 @@ mod tests {
         std::fs::write(chunks.join(chunk_name(1)), "x").expect("write");
         assert_eq!(path(&chunks, 1).expect("path"), chunks.join(chunk_name(1)));
         assert_eq!(missing(&chunks, 1), None);
+        std::fs::write(thin_path(&chunks, 1), "x").expect("write");
+        assert_eq!(path(&chunks, 1).expect("path"), chunks.join(chunk_name(1)));
+        std::fs::remove_file(chunks.join(chunk_name(1))).expect("remove");
+        assert_eq!(path(&chunks, 1).expect("path"), thin_path(&chunks, 1));
+        assert_eq!((is_archived(&chunks, 1), missing(&chunks, 1)), (false, None));
         assert!(matches!(stub(&chunks, 1), Ok(Some(Err(_)))));
         assert!(matches!(stub(&chunks, 2), Ok(None)));
     }

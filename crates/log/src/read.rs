@@ -4,6 +4,7 @@ use httt_feed::{AgencyCode, Digest, FeedId};
 use uuid::Uuid;
 
 use crate::ReadError;
+use crate::chunks::Found;
 use crate::entry::{Direction, Entry, EventPage, EventPosition, Filter, RecordedEvent, SealedEntry};
 use crate::filter::RowFilter;
 use crate::index::row::EntryRow;
@@ -32,6 +33,16 @@ impl Shared {
         }
     }
 
+    /// Whether the entry at `position` went by retention. Whether its chunk can be read shows when it is read.
+    fn is_gone(&self, position: u64) -> Result<bool, ReadError> {
+        let row = self.index.row(position)?.ok_or_else(|| self.unknown(position))?;
+        match self.chunks.finder().find(row.at, position) {
+            Ok(found) => Ok(found.is_none()),
+            Err(ReadError::ArchiveMissing { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The index says what cannot be, or does not say what it must know.
     pub(crate) fn doubted(&self, what: String) -> ReadError {
         self.index.fail(&what);
@@ -42,11 +53,17 @@ impl Shared {
         self.doubted(format!("it does not know entry {position} of {}", self.length()))
     }
 
-    /// The entries of neighbouring rows, the first of which is `first`'s.
+    /// The entries of neighbouring rows, the first of which is `first`'s; those that went by retention are left out.
     fn load(&self, first: u64, rows: &[EntryRow]) -> Result<Vec<SealedEntry>, ReadError> {
-        let places: Vec<_> = rows.iter().map(|row| row.at).collect();
-        let payloads = self.chunks.payloads(first, &places)?;
-        Ok((first..).zip(payloads).map(|(position, bytes)| SealedEntry { position, bytes }).collect())
+        let mut finder = self.chunks.finder();
+        let found = (first..).zip(rows).filter_map(|(position, row)| finder.find(row.at, position).transpose());
+        self.load_found(&found.collect::<Result<Vec<_>, _>>()?)
+    }
+
+    fn load_found(&self, found: &[Found]) -> Result<Vec<SealedEntry>, ReadError> {
+        let payloads = self.chunks.payloads(found)?;
+        let positions = found.iter().map(|found| found.position);
+        Ok(positions.zip(payloads).map(|(position, bytes)| SealedEntry { position, bytes }).collect())
     }
 
     /// Rows `from..to` in pages, until `take` says to stop. Pages go forward from `from` or backward from `to`; rows in
@@ -73,6 +90,7 @@ impl Shared {
         Ok(())
     }
 
+    /// Entries that went by retention are passed over.
     pub(crate) fn read_sealed(
         &self,
         from: u64,
@@ -89,32 +107,34 @@ impl Shared {
         if max_entries == 0 {
             return Ok(entries);
         }
+        let mut finder = self.chunks.finder();
         self.pages(range, direction, PAGE_ROWS.min(max_entries), &mut |first, rows| {
-            let left = max_entries - entries.len();
-            let mut fits = |row: &EntryRow| {
-                bytes += row.at.length as usize;
-                bytes <= max_bytes
-            };
-            let (first, wanted) = match direction {
-                Direction::Forward => (first, &rows[..rows.iter().take(left).take_while(|row| fits(row)).count()]),
-                Direction::Backward => {
-                    let count = rows.iter().rev().take(left).take_while(|row| fits(row)).count();
-                    (first + (rows.len() - count) as u64, &rows[rows.len() - count..])
+            let (mut found, mut full) = (Vec::new(), false);
+            for n in 0..rows.len() {
+                let at = if direction == Direction::Forward { n } else { rows.len() - 1 - n };
+                let Some(here) = finder.find(rows[at].at, first + at as u64)? else { continue };
+                let held = entries.len() + found.len();
+                bytes += here.length as usize;
+                // At least one entry is given, however large.
+                full = held > 0 && bytes > max_bytes;
+                if full {
+                    break;
                 }
-            };
-            let whole = wanted.len() == rows.len();
-            // At least one entry is given, however large.
-            let (first, wanted) = match (wanted.is_empty() && entries.is_empty(), direction) {
-                (false, _) => (first, wanted),
-                (true, Direction::Forward) => (first, &rows[..1]),
-                (true, Direction::Backward) => (first - 1, &rows[rows.len() - 1..]),
-            };
-            let mut loaded = self.load(first, wanted)?;
+                found.push(here);
+                full = held + 1 == max_entries || bytes >= max_bytes;
+                if full {
+                    break;
+                }
+            }
+            if direction == Direction::Backward {
+                found.reverse();
+            }
+            let mut loaded = self.load_found(&found)?;
             if direction == Direction::Backward {
                 loaded.reverse();
             }
             entries.append(&mut loaded);
-            Ok(whole && entries.len() < max_entries && bytes < max_bytes)
+            Ok(!full)
         })?;
         Ok(entries)
     }
@@ -157,7 +177,11 @@ impl Shared {
                 return Err(self.doubted(format!("it does not know sequence {} of {feed}", after + 1)));
             }
             for position in places {
-                let entry = self.entry(position)?.ok_or_else(|| self.unknown(position))?;
+                let entry = match self.entry(position) {
+                    // What comes before the gap is given first.
+                    Err(ReadError::Gone(_)) if !entries.is_empty() => return Ok(entries),
+                    entry => entry?.ok_or_else(|| self.unknown(position))?,
+                };
                 after += 1;
                 if entry.feed != *feed || entry.sequence != after {
                     return Err(self.doubted(format!("it names another batch for sequence {after} of {feed}")));
@@ -198,10 +222,17 @@ impl Shared {
         max: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
         let backward = direction == Direction::Backward;
-        let (mut places, mut events) = (Vec::new(), 0);
+        let (mut places, mut events, mut failed) = (Vec::new(), 0, None);
         if max > 0 {
             self.index.spans((origin, stream), from, backward, |span| {
-                places.push(span.place);
+                match self.is_gone(span.place.entry) {
+                    Ok(true) => return true,
+                    Ok(false) => places.push(span.place),
+                    Err(error) => {
+                        failed = Some(error);
+                        return false;
+                    }
+                }
                 // The first may lie before what is wanted in part.
                 let (low, high) =
                     if backward { (span.first, from.min(span.last())) } else { (span.first.max(from), span.last()) };
@@ -210,9 +241,16 @@ impl Shared {
                 events < max
             })?;
         }
+        if let Some(error) = failed {
+            return Err(error);
+        }
         let mut found = Vec::new();
         for place in places {
-            let entry = self.entry(place.entry)?.ok_or_else(|| self.unknown(place.entry))?;
+            let entry = match self.entry(place.entry) {
+                // It went since it was looked for.
+                Err(ReadError::Gone(_)) => continue,
+                entry => entry?.ok_or_else(|| self.unknown(place.entry))?,
+            };
             let of_span = entry.batch.events.iter().enumerate().skip(place.index as usize);
             let mut expected = None;
             let of_span = of_span.filter(|(_, event)| event.stream == stream).take_while(|(_, event)| {
@@ -247,8 +285,10 @@ impl Shared {
 
     pub(crate) fn event(&self, id: Uuid) -> Result<Option<RecordedEvent>, ReadError> {
         let own = &self.origin;
-        if let Some(found) = self.event_of(own, id)? {
-            return Ok(Some(found));
+        // What is gone is none of this node's own: another event's id has the same hash.
+        match self.event_of(own, id) {
+            Ok(None) | Err(ReadError::Gone(_)) => {}
+            found => return found,
         }
         let mut origins: Vec<_> = self.index.feeds().into_iter().map(|head| head.feed.origin).collect();
         origins.sort();
@@ -262,14 +302,21 @@ impl Shared {
     }
 
     fn event_of(&self, origin: &AgencyCode, id: Uuid) -> Result<Option<RecordedEvent>, ReadError> {
+        let mut gone = None;
         for place in self.index.events(origin, id)? {
-            let entry = self.entry(place.entry)?.ok_or_else(|| self.unknown(place.entry))?;
+            let entry = match self.entry(place.entry) {
+                Err(ReadError::Gone(entry)) => {
+                    gone = Some(entry);
+                    continue;
+                }
+                entry => entry?.ok_or_else(|| self.unknown(place.entry))?,
+            };
             let event = entry.event(place.index).filter(|event| event.event.id == id.as_bytes());
             if event.is_some() && entry.feed.origin == *origin {
                 return Ok(event);
             }
         }
-        Ok(None)
+        gone.map_or(Ok(None), |gone| Err(ReadError::Gone(gone)))
     }
 
     pub(crate) fn events(
@@ -284,7 +331,7 @@ impl Shared {
         let before = if from.index == 0 { from.entry } else { from.entry.saturating_add(1) };
         let range = if forward { (from.entry, length) } else { (0, before.min(length)) };
         let rows_wanted = RowFilter::new(filter, &self.index);
-        let mut page = Page { filter, forward, from, max, events: Vec::new(), next: from };
+        let mut page = Page { filter, forward, from, max, events: Vec::new(), next: from, gone: 0 };
         let mut cost = 0;
         if max > 0 {
             self.pages(range, direction, PAGE_ROWS, &mut |first, rows| {
@@ -303,7 +350,7 @@ impl Shared {
                     let positions = (first + low as u64, first + high as u64);
                     if !want {
                         page.pass(positions);
-                    } else if !page.take(self.load(positions.0, &rows[low..high])?, |position, what| {
+                    } else if !page.take(positions, self.load(positions.0, &rows[low..high])?, |position, what| {
                         self.undecodable(position, what)
                     })? {
                         return Ok(false);
@@ -315,9 +362,9 @@ impl Shared {
                 Ok(true)
             })?;
         }
-        let Page { events, next, .. } = page;
+        let Page { events, next, gone, .. } = page;
         let more = if forward { next.entry < length } else { next > EventPosition::START && length > 0 };
-        Ok(EventPage { events, next, more })
+        Ok(EventPage { events, next, more, gone })
     }
 
     pub(crate) fn root(&self, size: u64) -> Result<Digest, ReadError> {
@@ -337,6 +384,7 @@ struct Page<'a> {
     max: usize,
     events: Vec<RecordedEvent>,
     next: EventPosition,
+    gone: u64,
 }
 
 impl Page<'_> {
@@ -345,16 +393,21 @@ impl Page<'_> {
         self.next = EventPosition::new(if self.forward { to } else { from }, 0);
     }
 
-    /// Takes what is wanted of neighbouring entries, which go forward; false: the page is full.
+    /// Takes what is wanted of the entries that are left of `from..to`, which go forward; false: the page is full.
     fn take(
         &mut self,
+        (from, to): (u64, u64),
         mut entries: Vec<SealedEntry>,
         failed: impl Fn(u64, &str) -> ReadError,
     ) -> Result<bool, ReadError> {
         if !self.forward {
             entries.reverse();
         }
+        // Up to where it went.
+        let mut at = if self.forward { from } else { to };
         for SealedEntry { position, bytes } in entries {
+            self.gone += if self.forward { position - at } else { at - (position + 1) };
+            at = if self.forward { position + 1 } else { position };
             let entry = Entry::decode(position, bytes).map_err(|what| failed(position, &what))?;
             let events = entry.batch.events.iter().enumerate();
             let at_edge = entry.position == self.from.entry;
@@ -378,6 +431,8 @@ impl Page<'_> {
                 return Ok(false);
             }
         }
+        self.gone += if self.forward { to - at } else { at - from };
+        self.pass((from, to));
         Ok(true)
     }
 }

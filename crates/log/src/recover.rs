@@ -4,17 +4,20 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use httt_feed::Head;
+
 use crate::chunks::Location;
 use crate::entry::Entry;
 use crate::files::{self, Files};
 use crate::frame::{CHUNK_HEADER_BYTES, ChunkHeader, Seed, chunk_name};
 use crate::group::MAX_TRANSACTION_BYTES;
 use crate::index::{Index, IndexedEntry, Tip};
-use crate::merkle::{CompactRange, leaf_hash};
-use crate::scan::{self, Bad, ScannedGroup, Scanner, Step};
+use crate::merkle::CompactRange;
+use crate::scan::{self, Bad, Held, ScannedGroup, Scanner, Step};
 use crate::tail::TailAt;
+use crate::thin::GoneEntry;
 use crate::writer::MAX_GROUP_BYTES;
-use crate::{Damage, OpenError};
+use crate::{Damage, OpenError, places};
 
 /// No group is larger: what a group takes before it is full, one transaction more, and as much again for framing.
 const LARGEST_GROUP_BYTES: u64 = 2 * (MAX_GROUP_BYTES + MAX_TRANSACTION_BYTES) as u64;
@@ -26,6 +29,15 @@ pub(crate) struct ChunkFile {
     pub(crate) header: ChunkHeader,
     /// It is in the archive folder, which may be away.
     pub(crate) archived: bool,
+    /// It is a thinned chunk.
+    pub(crate) thin: bool,
+}
+
+impl ChunkFile {
+    /// How an error is to name it.
+    pub(crate) fn name(&self) -> String {
+        places::name(self.header.number, self.thin)
+    }
 }
 
 /// Remains of an interrupted write, cut off.
@@ -84,7 +96,7 @@ pub(crate) fn scan(
                 return Err(short(chunks, number, builder.range.size(), &tail).into());
             }
         }
-        let io = || OpenError::io(format!("reading {}", chunk_name(number)));
+        let io = || OpenError::io(format!("reading {}", chunk.name()));
         if chunk.archived && !chunk.path.is_file() {
             return Err(OpenError::ArchiveMissing { chunk: chunk_name(number), path: chunk.path.clone() });
         }
@@ -92,7 +104,7 @@ pub(crate) fn scan(
         let mut scanner = Scanner::new(&chunk.path, seed, tail.end, builder.range.size(), tail.group).map_err(io())?;
         let end = loop {
             match scanner.step().map_err(io())? {
-                Step::Group(group) => builder.group(number, &group)?,
+                Step::Group(group) => builder.group(chunk, group)?,
                 Step::End => break None,
                 Step::Bad(bad) => break Some(bad),
             }
@@ -103,7 +115,7 @@ pub(crate) fn scan(
             let is_last = number as usize + 1 == chunks.len();
             let later = scan::find_later_group(&chunk.path, seed, bad.group_start, scanner.group()).map_err(io())?;
             if !is_last || later.is_some() {
-                return Err(damage(number, &bad, later).into());
+                return Err(damage(chunk, &bad, later).into());
             }
             let (offset, bytes) = (tail.end, scanner.length().saturating_sub(tail.end));
             cut = Some(CutTail { chunk: chunk_name(number), offset, bytes, position: scanner.position() });
@@ -118,15 +130,15 @@ fn short(chunks: &[ChunkFile], number: u32, position: u64, tail: &TailAt) -> Dam
     let offset = std::fs::metadata(&chunks[before as usize].path).map(|data| data.len()).unwrap_or(tail.end);
     let begins = chunks[number as usize].header.first_position;
     let what = format!("the chunk ends at position {position}, but {} begins at {begins}", chunk_name(number));
-    Damage { chunk: chunk_name(before), offset, position, what }
+    Damage { chunk: chunks[before as usize].name(), offset, position, what }
 }
 
-fn damage(number: u32, bad: &Bad, later: Option<u64>) -> Damage {
+fn damage(chunk: &ChunkFile, bad: &Bad, later: Option<u64>) -> Damage {
     let what = match later {
         Some(later) => format!("{}, and a later group begins at byte {later}", bad.what),
         None => format!("{}, and a later chunk follows", bad.what),
     };
-    Damage { chunk: chunk_name(number), offset: bad.offset, position: bad.position, what }
+    Damage { chunk: chunk.name(), offset: bad.offset, position: bad.position, what }
 }
 
 /// Feeds the index.
@@ -136,26 +148,33 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn group(&mut self, chunk: u32, group: &ScannedGroup) -> Result<(), OpenError> {
+    fn group(&mut self, file: &ChunkFile, group: ScannedGroup) -> Result<(), OpenError> {
+        let chunk = file.header.number;
         let mut entries = Vec::with_capacity(group.entries.len());
         let mut nodes = Vec::new();
-        for scanned in &group.entries {
-            let damaged = |what: String| Damage {
-                chunk: chunk_name(chunk),
-                offset: scanned.offset,
-                position: scanned.position,
-                what,
+        for scanned in group.entries {
+            let leaf = scanned.leaf();
+            let (position, offset, at) = (scanned.position, scanned.offset, scanned.at);
+            let known = match scanned.held {
+                Held::Whole(bytes) => {
+                    let length = bytes.len() as u32;
+                    let damaged = |what| Damage { chunk: file.name(), offset: at, position, what };
+                    let entry = Entry::decode(position, bytes).map_err(damaged)?;
+                    (length, entry.feed.clone(), entry.head(), Some(entry.batch))
+                }
+                // Of what is gone, nothing says which events it had.
+                Held::Gone(record) => {
+                    let GoneEntry { bytes, feed, sequence, digest, .. } = record.entry;
+                    (bytes, feed, Head { sequence, digest }, None)
+                }
             };
-            let leaf = leaf_hash(&scanned.bytes);
-            let entry = Entry::decode(scanned.position, scanned.bytes.clone()).map_err(damaged)?;
-            let at = Location { chunk, offset: scanned.offset, length: scanned.bytes.len() as u32 };
-            entries.push((at, leaf, entry));
+            entries.push((Location { chunk, offset, length: known.0 }, leaf, known));
             self.range.push(leaf, |node| nodes.push(node));
         }
         if self.range.root() != group.commit.root {
             return Err(Damage {
-                chunk: chunk_name(chunk),
-                offset: group.marker,
+                chunk: file.name(),
+                offset: group.marker_at,
                 position: self.range.size(),
                 what: "the commit marker says another Merkle root than the entries up to it have".into(),
             }
@@ -163,13 +182,13 @@ impl Builder<'_> {
         }
         let entries: Vec<_> = entries
             .iter()
-            .map(|(at, leaf, entry)| IndexedEntry {
+            .map(|(at, leaf, (_, feed, head, batch))| IndexedEntry {
                 at: *at,
                 leaf: *leaf,
-                feed: &entry.feed,
-                head: entry.head(),
+                feed,
+                head: *head,
                 at_ms: group.commit.at_ms,
-                events: &entry.batch.events,
+                events: batch.as_ref().map_or(&[], |batch| &batch.events),
             })
             .collect();
         let (end, marker, group) = (group.end, group.marker, group.number);

@@ -49,6 +49,7 @@ impl Shared {
         let restates = match self.batch(feed, low) {
             _ if low == 1 => true,
             Err(ReadError::ArchiveMissing { .. }) => true,
+            Err(ReadError::Gone(gone)) => gone.restates,
             found => found?.is_some_and(|(entry, _)| entry.batch.restates),
         };
         if !restates {
@@ -69,7 +70,11 @@ impl Shared {
         let from = (looked + 1).max(first).max(head.saturating_sub(MAX_LOOKED_AT - 1));
         let mut latest = known;
         for sequence in (from..=head).rev() {
-            if self.batch(feed, sequence)?.is_some_and(|(entry, _)| entry.batch.restates) {
+            let restates = match self.batch(feed, sequence) {
+                Err(ReadError::Gone(gone)) => gone.restates,
+                found => found?.is_some_and(|(entry, _)| entry.batch.restates),
+            };
+            if restates {
                 latest = Some(sequence);
                 break;
             }

@@ -2,18 +2,18 @@
 
 use httt_feed::Digest;
 
-use crate::entry::Entry;
-use crate::merkle::{CompactRange, leaf_hash};
+use crate::merkle::CompactRange;
+use crate::offline::Scanned;
 
 /// RFC 6962 root over the entries seen so far; what [`crate::Log::root`] says of as many. For readers of
-/// [`crate::scan_entries`].
+/// [`crate::ScanEntries::step`].
 #[derive(Debug, Clone, Default)]
 pub struct RunningRoot(CompactRange);
 
 impl RunningRoot {
-    /// Adds the next entry.
-    pub fn push(&mut self, entry: &Entry) {
-        self.0.push(leaf_hash(&entry.bytes), |_| ());
+    /// Adds the next entry, be it there or gone.
+    pub fn push(&mut self, entry: &Scanned) {
+        self.0.push(entry.leaf(), |_| ());
     }
 
     /// Entries seen.

@@ -1,15 +1,19 @@
 //! Reads a chunk group by group, trusting nothing, and judges what stands after the last good group.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use bytes::Bytes;
+use httt_feed::Digest;
 
 use crate::frame::{
     CHUNK_HEADER_BYTES, ChunkHeader, Commit, FRAME_HEADER_BYTES, FrameHeader, GroupCrc, HeaderFault, Kind,
     MAX_PAYLOAD_BYTES, Seed,
 };
+use crate::merkle::leaf_hash;
+use crate::thin::{GoneRecord, Row, Thin, frame_bytes};
 
 /// Read-ahead of a scan.
 const SCAN_BUFFER_BYTES: usize = 1 << 20;
@@ -18,16 +22,51 @@ const SCAN_BUFFER_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct ScannedEntry {
     pub(crate) position: u64,
+    /// Where its frame was written: where the index knows it.
     pub(crate) offset: u64,
-    pub(crate) bytes: Bytes,
+    /// Where it is in the file; another place only in a thinned chunk.
+    pub(crate) at: u64,
+    /// Checksum of its frame as it was written.
+    pub(crate) crc: u32,
+    pub(crate) held: Held,
+}
+
+/// What a chunk has of an entry.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// Its bytes.
+    Whole(Bytes),
+    /// It went by retention.
+    Gone(Box<GoneRecord>),
+}
+
+impl ScannedEntry {
+    /// RFC 6962 leaf hash: of the bytes, or what is recorded where they are gone.
+    pub(crate) fn leaf(&self) -> Digest {
+        match &self.held {
+            Held::Whole(bytes) => leaf_hash(bytes),
+            Held::Gone(record) => record.entry.leaf,
+        }
+    }
+
+    /// Its bytes; `None`: they are gone.
+    pub(crate) fn whole(self) -> Option<Bytes> {
+        match self.held {
+            Held::Whole(bytes) => Some(bytes),
+            Held::Gone(_) => None,
+        }
+    }
 }
 
 /// A group closed by a fitting commit marker.
 #[derive(Debug)]
 pub(crate) struct ScannedGroup {
     pub(crate) number: u32,
+    /// Where its commit marker was written, and what comes after it.
     pub(crate) marker: u64,
     pub(crate) end: u64,
+    /// Where the marker is in the file.
+    pub(crate) marker_at: u64,
     pub(crate) commit: Commit,
     pub(crate) entries: Vec<ScannedEntry>,
 }
@@ -74,6 +113,29 @@ pub(crate) struct Scanner {
     offset: u64,
     position: u64,
     group: u32,
+    /// In a thinned chunk: how it is laid out, or what is wrong with it.
+    thin: Option<Result<Thinned, &'static str>>,
+}
+
+/// The scan of a thinned chunk.
+#[derive(Debug)]
+struct Thinned {
+    thin: Thin,
+    /// Where what comes next was written.
+    was: u64,
+    /// Rows of the table read ahead.
+    rows: VecDeque<Row>,
+}
+
+impl Thinned {
+    /// Whether the table has the next entry where the frames have it.
+    fn row_fits(&mut self, file: &File, position: u64, row: Row) -> io::Result<bool> {
+        if self.rows.is_empty() {
+            let Ok(rows) = self.thin.rows(file, position)? else { return Ok(false) };
+            self.rows = rows.into();
+        }
+        Ok(self.rows.pop_front() == Some(row))
+    }
 }
 
 /// Reads a chunk's header; `Ok(None)`: the file is shorter than one.
@@ -87,20 +149,48 @@ pub(crate) fn read_header(path: &Path) -> io::Result<Option<Result<ChunkHeader, 
 }
 
 impl Scanner {
-    /// Starts at `offset`, where group number `group` with its first entry at `position` is to begin.
+    /// Starts at `offset`, where group number `group` with its first entry at `position` was written.
     pub(crate) fn new(path: &Path, seed: Seed, offset: u64, position: u64, group: u32) -> io::Result<Self> {
         let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(offset))?;
-        Ok(Self { reader: BufReader::with_capacity(SCAN_BUFFER_BYTES, file), seed, length, offset, position, group })
+        let mut length = file.metadata()?.len();
+        let mut at = offset;
+        let thin = match Thin::open(&file)? {
+            None => None,
+            Some(Err(what)) => Some(Err(what)),
+            Some(Ok(thin)) => {
+                length = thin.table;
+                let begins = if offset == CHUNK_HEADER_BYTES as u64 || position == thin.next() {
+                    let end = if position == thin.next() { (thin.was, thin.table) } else { (offset, offset) };
+                    Some(end)
+                } else {
+                    let rows = thin.rows(&file, position)?;
+                    rows.ok().and_then(|rows| rows.first().map(|row| (row.was, row.at)))
+                };
+                Some(match begins {
+                    Some((was, here)) if was == offset => {
+                        at = here;
+                        Ok(Thinned { thin, was, rows: VecDeque::new() })
+                    }
+                    _ => Err("the table of the thinned chunk does not have what should begin here"),
+                })
+            }
+        };
+        file.seek(SeekFrom::Start(at))?;
+        let reader = BufReader::with_capacity(SCAN_BUFFER_BYTES, file);
+        Ok(Self { reader, seed, length, offset: at, position, group, thin })
     }
 
-    /// Bytes of the file.
+    /// Whether the chunk is a thinned one.
+    pub(crate) fn is_thin(&self) -> bool {
+        self.thin.is_some()
+    }
+
+    /// Bytes of the file, up to the table of a thinned chunk.
     pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
-    /// End of the last good group.
+    /// End of the last good group in the file.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
@@ -115,27 +205,42 @@ impl Scanner {
         self.group
     }
 
-    /// The next group. After [`Step::Bad`] the scan is over; [`Scanner::resume`] can start it again further on.
+    /// The next group. After [`Step::Bad`] the scan is over; [`Scanner::resume`] can start it again further on, unless
+    /// the chunk is a thinned one.
     pub(crate) fn step(&mut self) -> io::Result<Step> {
         let start = self.offset;
         let mut offset = start;
         let mut entries = Vec::new();
         let mut crc = GroupCrc::default();
+        // Where the frames were written.
+        let was_start = match &self.thin {
+            Some(Ok(thinned)) => thinned.was,
+            _ => start,
+        };
+        let mut was = was_start;
         loop {
             let position = self.position + entries.len() as u64;
             let bad = |what| Ok(Step::Bad(Bad { group_start: start, offset, position, what }));
+            if let Some(Err(what)) = self.thin {
+                return bad(what);
+            }
             let left = self.length.saturating_sub(offset);
             if left == 0 && entries.is_empty() {
-                return Ok(Step::End);
+                let ends = |thinned: &Thinned| (thinned.thin.next(), thinned.thin.was) == (position, was);
+                return match &self.thin {
+                    Some(Ok(thinned)) if !ends(thinned) => bad("the frames do not end where the table does"),
+                    _ => Ok(Step::End),
+                };
             }
             if left < FRAME_HEADER_BYTES as u64 {
-                let zeros = entries.is_empty() && self.only_zeros(left)?;
+                let zeros = !self.is_thin() && entries.is_empty() && self.only_zeros(left)?;
                 return if zeros { Ok(Step::End) } else { bad("the file ends inside a group") };
             }
             let mut header = [0; FRAME_HEADER_BYTES];
             self.reader.read_exact(&mut header)?;
             if header == [0; FRAME_HEADER_BYTES] {
-                let zeros = entries.is_empty() && self.only_zeros(left - FRAME_HEADER_BYTES as u64)?;
+                let zeros =
+                    !self.is_thin() && entries.is_empty() && self.only_zeros(left - FRAME_HEADER_BYTES as u64)?;
                 return if zeros { Ok(Step::End) } else { bad("zeros stand where a frame should") };
             }
             let Some(frame) = FrameHeader::decode(&header) else { return bad("no frame begins here") };
@@ -151,26 +256,52 @@ impl Scanner {
                 return bad("a frame of another place stands here");
             }
             let next = offset + (FRAME_HEADER_BYTES + payload.len()) as u64;
-            match frame.kind {
-                Kind::Entry => {
-                    crc.push(frame.crc);
-                    entries.push(ScannedEntry { position, offset, bytes: payload.into() });
-                    offset = next;
+            let (held, frame_crc) = match frame.kind {
+                Kind::Entry => (Held::Whole(payload.into()), frame.crc),
+                Kind::Gone => {
+                    let Some(record) = GoneRecord::decode(position, &payload).filter(|_| self.is_thin()) else {
+                        return bad("the record of an entry that is gone makes no sense here");
+                    };
+                    let crc = record.crc;
+                    (Held::Gone(Box::new(record)), crc)
                 }
                 Kind::Commit => {
                     let fits = Commit::decode(&payload).filter(|commit| {
                         commit.first == self.position
                             && commit.count as usize == entries.len()
-                            && commit.start == start
+                            && commit.start == was_start
                             && commit.crc == crc.value()
                             && !entries.is_empty()
                     });
                     let Some(commit) = fits else { return bad("a commit marker does not fit its group") };
                     let number = self.group;
+                    let end = was + frame_bytes(frame.length);
+                    if let Some(Ok(thinned)) = &mut self.thin {
+                        thinned.was = end;
+                    }
                     (self.offset, self.position, self.group) = (next, position, number + 1);
-                    return Ok(Step::Group(ScannedGroup { number, marker: offset, end: next, commit, entries }));
+                    return Ok(Step::Group(ScannedGroup {
+                        number,
+                        marker: was,
+                        end,
+                        marker_at: offset,
+                        commit,
+                        entries,
+                    }));
                 }
+            };
+            let (gone, length) = match &held {
+                Held::Whole(bytes) => (false, bytes.len() as u32),
+                Held::Gone(record) => (true, record.entry.bytes),
+            };
+            if let Some(Ok(thinned)) = &mut self.thin
+                && !thinned.row_fits(self.reader.get_ref(), position, Row { was, at: offset, gone })?
+            {
+                return bad("the table does not have this entry where it is");
             }
+            crc.push(frame_crc);
+            entries.push(ScannedEntry { position, offset: was, at: offset, crc: frame_crc, held });
+            (offset, was) = (next, was + frame_bytes(length));
         }
     }
 

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use httt_feed::{AgencyCode, FeedId, Head, Sealer};
 
 use crate::FeedHead;
 use crate::chunks::Chunks;
 use crate::index::Index;
+use crate::keep::retention::Aging;
 use crate::restated::Restated;
 
 /// A log's files as readers see them. Only the writer changes what is in here, and only after fsync.
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     heads: RwLock<Heads>,
     /// Where held feeds begin, and where they last restate: looked for when first asked for.
     pub(crate) restated: Restated,
+    /// What retention found in chunks, by number.
+    pub(crate) aging: Mutex<HashMap<u32, Aging>>,
     length: AtomicU64,
     checkpoint: RwLock<String>,
     /// Why the log takes no more writes.
@@ -99,6 +102,7 @@ impl Shared {
             read_only: parts.read_only,
             heads: RwLock::new(parts.heads.into_iter().collect()),
             restated: Restated::default(),
+            aging: Mutex::default(),
             length: AtomicU64::new(parts.length),
             checkpoint: RwLock::new(parts.checkpoint),
             poison: OnceLock::new(),

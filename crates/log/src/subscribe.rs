@@ -14,7 +14,7 @@ const BUFFER_ENTRIES: usize = 64;
 /// Most bytes a subscription holds in memory, one entry aside.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// Every entry from some position on, each once, in order. It reads the chunks itself, so a slow reader costs the
+/// Every entry from some position on, each once, in order, but those that went by retention. It reads the chunks itself, so a slow reader costs the
 /// writer nothing.
 #[derive(Debug)]
 pub struct Subscription {
@@ -22,16 +22,22 @@ pub struct Subscription {
     length: watch::Receiver<u64>,
     next: u64,
     buffer: VecDeque<Entry>,
+    gone: u64,
 }
 
 impl Subscription {
     pub(crate) fn new(shared: Arc<Shared>, length: watch::Receiver<u64>, from: u64) -> Self {
-        Self { shared, length, next: from, buffer: VecDeque::new() }
+        Self { shared, length, next: from, buffer: VecDeque::new(), gone: 0 }
     }
 
     /// The position that [`Subscription::next`] gives next.
     pub fn position(&self) -> u64 {
         self.next
+    }
+
+    /// Entries passed over so far because they went by retention.
+    pub fn gone(&self) -> u64 {
+        self.gone
     }
 
     /// The next entry, waiting for it if need be. Nothing is lost if the future is dropped.
@@ -42,6 +48,7 @@ impl Subscription {
     pub async fn next(&mut self) -> Result<Entry, ReadError> {
         loop {
             if let Some(entry) = self.buffer.pop_front() {
+                self.gone += entry.position - self.next;
                 self.next = entry.position + 1;
                 return Ok(entry);
             }

@@ -15,8 +15,8 @@ async fn the_running_root_is_the_logs_at_every_size() {
     let mut entries = scan_entries(dir.path()).expect("scan");
     let mut root = RunningRoot::default();
     assert_eq!(root.root(), log.root(0).expect("root"));
-    while let Some(entry) = entries.next() {
-        root.push(&entry.expect("entry"));
+    while let Some(entry) = entries.step().expect("entry") {
+        root.push(&entry);
         assert_eq!(entries.log_id(), Some(log.log_id()));
         assert_eq!(root.root(), log.root(root.size()).expect("root"));
     }

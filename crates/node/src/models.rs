@@ -82,6 +82,8 @@ pub enum Verdict {
     Equal,
     /// They are not: one of them is wrong.
     Differs,
+    /// They are not, and entries that were folded live went by retention since: that may be all there is to it.
+    NotComparable,
     /// The model broke while it was folded, live or now.
     Failed,
     /// Nothing is stored of it (only of stored snapshots).
@@ -119,9 +121,20 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    fn of(model: &'static str, position: u64, live: Result<Digest, String>, rebuilt: Result<Digest, String>) -> Self {
+    /// `gone`: entries that the rebuilt one lacks, because they went by retention.
+    fn of(
+        model: &'static str,
+        position: u64,
+        live: Result<Digest, String>,
+        rebuilt: Result<Digest, String>,
+        gone: u64,
+    ) -> Self {
         let (verdict, problem) = match (&live, &rebuilt) {
             (Ok(live), Ok(rebuilt)) if live == rebuilt => (Verdict::Equal, String::new()),
+            (Ok(_), Ok(_)) if gone > 0 => (
+                Verdict::NotComparable,
+                format!("not comparable: {gone} entries before this position went by retention"),
+            ),
             (Ok(_), Ok(_)) => (Verdict::Differs, "live and rebuilt differ".to_owned()),
             (Err(live), Ok(_)) => (Verdict::Failed, format!("live: {live}")),
             (Ok(_), Err(rebuilt)) => (Verdict::Failed, format!("rebuilt: {rebuilt}")),

@@ -23,8 +23,8 @@ use axum::{Json as Answer, Router};
 use httt_domain::accounts::Action;
 use httt_exchange::{DEFAULT_WITNESS_EVERY, MAX_ADD_CHECKPOINT_BYTES, WitnessRefusal, Witnessing};
 use httt_feed::{Audience, Lane};
-use httt_log::Log;
 use httt_log::tlog::{TILE_WIDTH, Tile, TileKind, VerifierKey};
+use httt_log::{GoneEntry, Log, ReadError};
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Authenticator, Principal, bearer};
@@ -123,7 +123,10 @@ async fn tile(State(shown): State<Shown>, Path(path): Path<String>, headers: Hea
         Ok(Some(log.tile(&tile)?))
     };
     let read = tokio::task::spawn_blocking(read).await.map_err(ApiError::internal)?;
-    let read: Option<Option<Vec<u8>>> = read.map_err(|error: httt_log::ReadError| ApiError::internal(error))?;
+    let read: Option<Option<Vec<u8>>> = read.map_err(|error: ReadError| match error {
+        ReadError::Gone(gone) => gone_by_retention(&gone),
+        error => ApiError::internal(error),
+    })?;
     let bytes = read.ok_or_else(ApiError::unauthorized)?.ok_or_else(no_tile)?;
     let cache = match (tile.is_full(), private || (tile.kind() == TileKind::Entries && may_read_all)) {
         (true, false) => FOR_EVER,
@@ -132,6 +135,20 @@ async fn tile(State(shown): State<Shown>, Path(path): Path<String>, headers: Hea
         (false, true) => FOR_A_WHILE_PRIVATE,
     };
     Ok(([(CONTENT_TYPE, "application/octet-stream"), (CACHE_CONTROL, cache)], bytes).into_response())
+}
+
+fn gone_by_retention(gone: &GoneEntry) -> ApiError {
+    let GoneEntry { position, feed, sequence, .. } = gone;
+    ApiError::not_found(
+        format!(
+            "Mục {position} của gói này ({feed}, số {sequence}) đã hết hạn lưu giữ; nơi phát hành {} còn giữ.",
+            feed.origin
+        ),
+        format!(
+            "Entry {position} of this bundle ({feed} sequence {sequence}) went by retention; its origin {} has it.",
+            feed.origin
+        ),
+    )
 }
 
 impl Shown {
@@ -151,9 +168,13 @@ impl Shown {
 fn for_everybody(log: &Log, tile: &Tile) -> Result<bool, httt_log::ReadError> {
     let Some(first) = tile.index().checked_mul(TILE_WIDTH.into()) else { return Ok(true) };
     let entries = log.read(first, tile.width().into(), usize::MAX)?;
+    let whole = entries.len() == usize::from(tile.width());
+    if !whole && first + u64::from(tile.width()) <= log.len() {
+        // Something of it went by retention, which the bundle itself says.
+        log.tile(tile)?;
+    }
     // An entry that is committed between this look and the answer was not looked at.
-    Ok(entries.len() == usize::from(tile.width())
-        && entries.iter().all(|entry| entry.feed.audience == Audience::All && entry.feed.lane != Lane::Local))
+    Ok(whole && entries.iter().all(|entry| entry.feed.audience == Audience::All && entry.feed.lane != Lane::Local))
 }
 
 async fn add_checkpoint(State(shown): State<Shown>, body: String) -> Response {

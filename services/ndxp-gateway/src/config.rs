@@ -14,6 +14,7 @@ use httt_node::exchange::quota::{CallRates, Rate};
 use serde::Deserialize;
 
 use crate::jetstream::JetStreamConfig;
+use crate::retention::MaxAgeDays;
 
 const MIB: usize = 1024 * 1024;
 
@@ -140,8 +141,19 @@ pub struct StoreConfig {
     /// Which store.
     #[serde(default)]
     pub kind: StoreKind,
+    /// How `kind = "log"` keeps them.
+    #[serde(default)]
+    pub log: LogStoreConfig,
     /// The servers of `kind = "jetstream"`.
     pub jetstream: Option<JetStreamConfig>,
+}
+
+/// Section `[exchange.store.log]`.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogStoreConfig {
+    /// Days after which entries of a lane are let go; 0 keeps them.
+    pub max_age_days: MaxAgeDays,
 }
 
 /// Where the feeds are kept.

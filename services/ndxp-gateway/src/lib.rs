@@ -9,6 +9,7 @@ mod config;
 mod figures;
 pub mod jetstream;
 mod members;
+mod retention;
 mod store;
 
 use std::net::SocketAddr;
@@ -34,11 +35,12 @@ use httt_node::{api, http, tls, upstream};
 use members::Office;
 use store::OpenStore;
 
-pub use config::{Config, ExchangeConfig, LimitsConfig, MemberLimits, StoreConfig, StoreKind};
+pub use config::{Config, ExchangeConfig, LimitsConfig, LogStoreConfig, MemberLimits, StoreConfig, StoreKind};
 pub use members::{
     CertificateAnswer, Command, Context, KeyAnswer, Kind, MAX_CERTIFICATES, MAX_KEYS, MAX_REASON_BYTES, MemberDetail,
     MemberFile, MemberFileError, Order, Refusal, answer_to, decide, enrolment, read_members,
 };
+pub use retention::MaxAgeDays;
 
 /// How often enrolling is tried at a start, and the pause between.
 const ENROL_ATTEMPTS: usize = 20;
@@ -122,6 +124,8 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
     let view = DeliveryView::new(deliveries, Arc::clone(&store), node.directory.clone());
     view.tell(&node.metrics);
     figures::tell(&service, &node.metrics);
+    // After the models: what goes was folded.
+    retention::keep(&node.log, open.ages.clone(), &node.metrics, shutdown);
     models.read(|models| models.forks.feeds()).into_iter().for_each(|feed| node.stopped.stop(feed));
 
     let listener = http::bind(config.exchange.listen).await?;

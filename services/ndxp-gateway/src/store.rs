@@ -1,5 +1,6 @@
 //! Opens the store that the configuration names.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use anyhow::{Context as _, Result};
 use axum::routing::get;
 use axum::{Json as Answer, Router};
 use httt_exchange::{LogStore, Service, Store};
+use httt_feed::Lane;
 use httt_log::SystemClock;
 use httt_node::assembly::Node;
 use httt_node::http::Readiness;
@@ -22,13 +24,19 @@ const HEALTH_LOOK: Duration = Duration::from_millis(500);
 /// An open store, and what goes with it.
 pub(crate) struct OpenStore {
     pub(crate) store: Arc<dyn Store>,
+    /// How long entries of a lane are kept in the node's log; of those that are not here, for good.
+    pub(crate) ages: BTreeMap<Lane, Duration>,
     jetstream: Option<(JetStreamStore, mpsc::Receiver<MissingEntries>)>,
 }
 
 impl OpenStore {
     pub(crate) async fn open(config: &StoreConfig, node: &Node, shutdown: &Shutdown) -> Result<Self> {
         match (config.kind, &config.jetstream) {
-            (StoreKind::Log, _) => Ok(Self { store: Arc::new(LogStore::new(node.log.clone())), jetstream: None }),
+            (StoreKind::Log, _) => {
+                let ages = config.log.max_age_days.ages();
+                let ages = ages.map_err(|cause| anyhow::anyhow!("[exchange.store.log] {cause}"))?;
+                Ok(Self { store: Arc::new(LogStore::new(node.log.clone())), ages, jetstream: None })
+            }
             (StoreKind::JetStream, None) => {
                 anyhow::bail!("[exchange.store] kind = \"jetstream\" needs the section [exchange.store.jetstream]")
             }
@@ -41,7 +49,7 @@ impl OpenStore {
                 let (store, missing) = JetStreamStore::open(connection, settings, own, shutdown.watch())
                     .await
                     .context("[exchange.store] kind = \"jetstream\"")?;
-                Ok(Self { store: Arc::new(store.clone()), jetstream: Some((store, missing)) })
+                Ok(Self { store: Arc::new(store.clone()), ages: BTreeMap::new(), jetstream: Some((store, missing)) })
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use httt_feed::{AgencyCode, Digest, Directory, FeedId, Head, Lane, MemberKind};
-use httt_log::{Entry, Log};
+use httt_log::{Entry, Log, ReadError};
 use httt_wire::bulletin::BulletinPublished;
 use httt_wire::{Message as _, Name as _};
 
@@ -246,7 +246,14 @@ impl Exporter {
         for feed in &feeds {
             let mut after = 0;
             loop {
-                let entries = self.log.read_feed(feed, after, MAX_CALL_BYTES)?;
+                let entries = match self.log.read_feed(feed, after, MAX_CALL_BYTES) {
+                    // What it named is past being asked for.
+                    Err(ReadError::Gone(gone)) => {
+                        after = gone.sequence;
+                        continue;
+                    }
+                    entries => entries?,
+                };
                 let Some(end) = entries.last() else { break };
                 after = end.sequence;
                 let found = named.among(&entries);

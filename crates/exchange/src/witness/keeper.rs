@@ -297,9 +297,9 @@ impl Witnessing {
     /// other busy for ever.
     fn grew(&self, from: u64) -> Result<bool, WitnessRefusal> {
         let entries = self.log.read(from, MAX_LOOKED, MAX_LOOKED_BYTES).map_err(unavailable)?;
+        let looked = entries.last().map_or(from, |entry| entry.position + 1);
         let news = entries.iter().flat_map(|entry| entry.batch.events.iter());
-        Ok(from + (entries.len() as u64) < self.log.len()
-            || news.into_iter().any(|event| event.r#type != CheckpointWitnessed::full_name()))
+        Ok(looked < self.log.len() || news.into_iter().any(|event| event.r#type != CheckpointWitnessed::full_name()))
     }
 
     /// The keys a log's node may sign with; none: it is no member, or this node itself.

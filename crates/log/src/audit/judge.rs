@@ -10,6 +10,7 @@ use httt_wire::{Message as _, Name as _, directory as pb, feed};
 
 use super::{GatewayKey, feed_head};
 use crate::entry::FeedHead;
+use crate::thin::GoneEntry;
 use crate::tlog::node_of;
 
 /// What is known at some position of the log.
@@ -32,6 +33,8 @@ pub(super) struct Judge {
     streams: HashMap<(AgencyCode, String), (u64, u32)>,
     /// Feeds taken up at a restatement: of their streams, the first event here may have any version.
     taken_up: HashSet<FeedId>,
+    /// Feeds of which entries went by retention: versions of their streams may be missing.
+    thinned: HashSet<FeedId>,
 }
 
 fn directory(trusted: Option<Fingerprint>, own: Option<(&AgencyCode, &PublicKey)>) -> Directory {
@@ -64,6 +67,7 @@ impl Judge {
             feeds: HashMap::new(),
             streams: HashMap::new(),
             taken_up: HashSet::new(),
+            thinned: HashSet::new(),
         }
     }
 
@@ -95,6 +99,26 @@ impl Judge {
             self.stream_versions(&feed, &message.events, findings);
         }
         message.events.len() as u64
+    }
+
+    /// Judges what is left of an entry that went by retention.
+    pub(super) fn gone(&mut self, gone: &GoneEntry, findings: &mut Vec<String>) {
+        let feed = &gone.feed;
+        if matches!(feed.lane, Lane::Directory | Lane::Local) || self.own.as_ref() == Some(&feed.origin) {
+            findings.push(format!(
+                "{feed}: sequence {} is said to have gone by retention, which lets none of this feed go",
+                gone.sequence
+            ));
+        }
+        let head = self.heads.get(feed).map(|(head, _)| *head);
+        let expected = head.map_or(1, |head| head.sequence.saturating_add(1));
+        if head.is_none() && feed.lane == Lane::Status && gone.restates {
+            self.taken_up.insert(feed.clone());
+        } else if gone.sequence != expected {
+            findings.push(format!("{feed}: sequence {} came where {expected} is next", gone.sequence));
+        }
+        self.heads.insert(feed.clone(), (Head { sequence: gone.sequence, digest: gone.digest }, gone.position));
+        self.thinned.insert(feed.clone());
     }
 
     fn learn_own_key(&mut self, batch: &UnverifiedBatch, findings: &mut Vec<String>) {
@@ -208,12 +232,15 @@ impl Judge {
     fn stream_versions(&mut self, feed: &FeedId, events: &[feed::Event], findings: &mut Vec<String>) {
         let next = self.feeds.len() as u32;
         let number = *self.feeds.entry(feed.clone()).or_insert(next);
-        let taken_up = self.taken_up.contains(feed);
+        // Versions before these were never here, or went.
+        let thinned = self.thinned.contains(feed);
+        let begins_later = self.taken_up.contains(feed) || thinned;
         for event in events {
-            let before = if taken_up { event.version.saturating_sub(1) } else { 0 };
+            let before = if begins_later { event.version.saturating_sub(1) } else { 0 };
             let stream = (feed.origin.clone(), event.stream.clone());
             let latest = self.streams.entry(stream).or_insert((before, number));
-            if event.version != latest.0.saturating_add(1) {
+            let skips = thinned && event.version > latest.0;
+            if event.version != latest.0.saturating_add(1) && !skips {
                 findings.push(format!(
                     "{}: stream {} has version {} where {} is next",
                     feed.origin,

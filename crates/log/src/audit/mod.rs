@@ -11,9 +11,9 @@ use httt_feed::{Digest, FeedId, Fingerprint};
 use self::judge::Judge;
 use crate::entry::FeedHead;
 use crate::frame::{CHUNK_HEADER_BYTES, ChunkHeader, HeaderFault, Seed, chunk_name};
-use crate::merkle::{CompactRange, leaf_hash};
+use crate::merkle::CompactRange;
 use crate::open::{CHUNKS_DIR, LOCK_FILE};
-use crate::scan::{self, ScannedGroup, Scanner, Step};
+use crate::scan::{self, Held, ScannedGroup, Scanner, Step};
 use crate::{catalogue, checkpoint, places};
 
 /// Most findings listed; the rest is counted.
@@ -87,9 +87,12 @@ pub struct AuditReport {
     pub log_id: Option<[u8; 16]>,
     /// Chunks there are.
     pub chunks: u32,
-    /// Entries read.
+    /// Entries there are.
     pub entries: u64,
-    /// Events in them.
+    /// Of these, so many went by retention: their place in the tree and in their feed is proven, what they said is not
+    /// there.
+    pub gone: u64,
+    /// Events in the others.
     pub events: u64,
     /// The head of every feed.
     pub heads: Vec<FeedHead>,
@@ -251,7 +254,7 @@ impl Walk {
         report: &mut AuditReport,
         tell: &mut dyn FnMut(u64, u64),
     ) -> io::Result<()> {
-        let name = chunk_name(number);
+        let name = path.file_name().map_or_else(|| chunk_name(number), |name| name.to_string_lossy().into_owned());
         let header = match scan::read_header(path)? {
             Some(Ok(header)) => header,
             Some(Err(HeaderFault::Version(version))) => {
@@ -299,14 +302,16 @@ impl Walk {
         loop {
             match scanner.step()? {
                 Step::Group(group) => {
-                    self.group(&name, &group, report);
+                    self.group(&name, group, report);
                     self.position = scanner.position();
-                    tell(group.end, report.entries);
+                    tell(scanner.offset(), report.entries);
                 }
                 Step::End => break,
                 Step::Bad(bad) => {
                     let group = scanner.group();
                     let next = scan::find_frame(path, seed, bad.group_start, |frame| frame.group > group)?;
+                    // Without its table nobody knows where the entries of a thinned chunk were written.
+                    let next = next.filter(|_| !scanner.is_thin());
                     let rest = scanner.length().saturating_sub(bad.group_start);
                     let what = match (&next, is_last) {
                         (Some(next), _) => {
@@ -332,23 +337,27 @@ impl Walk {
         Ok(())
     }
 
-    fn group(&mut self, chunk: &str, group: &ScannedGroup, report: &mut AuditReport) {
-        for entry in &group.entries {
+    fn group(&mut self, chunk: &str, group: ScannedGroup, report: &mut AuditReport) {
+        for entry in group.entries {
             report.entries += 1;
             if self.complete {
-                self.range.push(leaf_hash(&entry.bytes), |_| {});
+                self.range.push(entry.leaf(), |_| {});
                 self.look_for_root();
             }
-            let found = |report: &mut AuditReport, what: String| {
-                report.find(chunk, entry.offset, entry.position, what);
-            };
+            let (position, at) = (entry.position, entry.at);
             let mut findings = Vec::new();
-            report.events += self.judge.entry(entry.position, entry.bytes.clone(), &mut findings);
-            findings.into_iter().for_each(|what| found(report, what));
+            match entry.held {
+                Held::Whole(bytes) => report.events += self.judge.entry(position, bytes, &mut findings),
+                Held::Gone(record) => {
+                    report.gone += 1;
+                    self.judge.gone(&record.entry, &mut findings);
+                }
+            }
+            findings.into_iter().for_each(|what| report.find(chunk, at, position, what));
         }
         if self.complete && self.range.root() != group.commit.root {
             let what = "the commit marker says another Merkle root than the entries up to it have";
-            report.find(chunk, group.marker, self.range.size(), what);
+            report.find(chunk, group.marker_at, self.range.size(), what);
         }
     }
 

@@ -22,7 +22,7 @@ const STEPS_AFTER_UNDOING: usize = 2;
 /// Failed cells that are described.
 const MAX_TOLD: usize = 10;
 
-fn is_long() -> bool {
+pub(super) fn is_long() -> bool {
     std::env::var_os("HTTT_FAULT_LONG").is_some()
 }
 

@@ -8,6 +8,7 @@ mod judge;
 mod matrix;
 mod platter;
 mod single;
+mod thinning;
 mod workload;
 
 use std::sync::Arc;

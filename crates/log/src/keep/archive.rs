@@ -7,10 +7,9 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use super::copy::{self, Teller};
-use super::{KeepError, OnKeepProgress, apart};
+use super::{KeepError, OnKeepProgress, apart, one_at_a_time};
 use crate::files::{self, Files as _, SystemFiles};
 use crate::frame::{CHUNK_HEADER_BYTES, ChunkHeader, FORMAT_VERSION, Seed, chunk_name};
 use crate::open::{CHUNKS_DIR, lock};
@@ -32,7 +31,7 @@ pub struct ArchiveReport {
     pub bytes: u64,
     /// Chunks that are archived now, these included.
     pub archived: u32,
-    /// Chunks that are in the log's own folder still.
+    /// Chunks that are in the log's own folder still, thinned ones among them: they stay there.
     pub live: u32,
 }
 
@@ -80,10 +79,7 @@ pub fn archive(
 
 /// The caller holds the log's lock, or is the log.
 fn run(dir: &Path, to: &Path, keep: u32, on_progress: Option<OnKeepProgress<'_>>) -> Result<ArchiveReport, KeepError> {
-    // Clones of one log might be asked at the same time.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-
+    let _one = one_at_a_time();
     let chunks_dir = dir.join(CHUNKS_DIR);
     let chunks = catalogue::read(&chunks_dir)?.chunks;
     fs::create_dir_all(to).map_err(KeepError::io(format!("creating {}", to.display())))?;
@@ -94,7 +90,7 @@ fn run(dir: &Path, to: &Path, keep: u32, on_progress: Option<OnKeepProgress<'_>>
     let full = chunks.len().saturating_sub(1);
     let old = full.saturating_sub(keep.max(MIN_KEPT_CHUNKS) as usize);
     let length = |path: &Path| fs::metadata(path).map(|data| data.len()).unwrap_or_default();
-    let candidates = || (0..old).filter(|at| !chunks[*at].archived);
+    let candidates = || (0..old).filter(|at| !chunks[*at].archived && !chunks[*at].thin);
     let total = candidates().map(|at| length(&chunks[at].path)).sum();
     let mut teller = Teller::new(total, on_progress);
     let (mut moved, mut bytes) = (Vec::new(), 0);

@@ -19,6 +19,7 @@ use crate::frame::{CHUNK_HEADER_BYTES, COMMIT_FRAME_BYTES, Commit, FRAME_HEADER_
 use crate::merkle::CompactRange;
 use crate::open::{CHUNKS_DIR, lock};
 use crate::recover::ChunkFile;
+use crate::thin::Thin;
 use crate::{Log, OpenError, catalogue, checkpoint, places};
 
 /// How a backup is made.
@@ -176,7 +177,7 @@ fn compare_with(before: &Manifest, out: &Path, log_id: &[u8; 16], entries: u64) 
 fn refuse_foreign(out: &Path, out_chunks: &Path, log_id: &[u8; 16], last: u32, entries: u64) -> Result<(), KeepError> {
     let numbers = catalogue::numbers(out_chunks).map_err(KeepError::io(format!("listing {}", out_chunks.display())))?;
     for number in numbers {
-        let path = out_chunks.join(chunk_name(number));
+        let path = places::path(out_chunks, number).map_err(KeepError::io("looking for a chunk"))?;
         let header = crate::scan::read_header(&path).map_err(KeepError::io(format!("reading {}", path.display())))?;
         let Some(Ok(header)) = header else { continue };
         if header.log_id != *log_id {
@@ -219,13 +220,15 @@ impl Run<'_> {
     fn chunk(&mut self, part: &Part<'_>, record: Option<&ChunkRecord>) -> Result<(), KeepError> {
         let Part { chunk, next, end } = part;
         let header = &chunk.header;
-        let name = chunk_name(header.number);
+        let name = chunk.name();
         let reading = || KeepError::io(format!("reading {name}"));
-        let target = self.out_chunks.join(&name);
         if let Some(path) = places::missing(&self.dir_chunks, header.number) {
             return Err(OpenError::ArchiveMissing { chunk: name, path }.into());
         }
         let mut source = places::open(&self.dir_chunks, header.number).map_err(reading())?;
+        // It may have been thinned since it was listed.
+        let thin = Thin::open(&source).map_err(reading())?.is_some();
+        let target = self.out_chunks.join(places::name(header.number, thin));
         let length = match next {
             Some(_) => source.metadata().map_err(reading())?.len(),
             None => end.offset,
@@ -253,7 +256,7 @@ impl Run<'_> {
             tracing::warn!(chunk = name, "the backup's copy is not as recorded; it is copied anew");
         }
         let new = files::new_name(&target);
-        let done = self.replace(part, &mut source, length);
+        let done = self.replace(part, &target, &mut source, length);
         if done.is_err() {
             // It would not be taken for a chunk; still it takes space.
             let _ = files::remove_if_there(&new);
@@ -262,14 +265,14 @@ impl Run<'_> {
     }
 
     /// Copies the chunk, verifies the copy, and puts it in place of what `out` had.
-    fn replace(&mut self, part: &Part<'_>, source: &mut fs::File, length: u64) -> Result<(), KeepError> {
+    fn replace(&mut self, part: &Part<'_>, target: &Path, source: &mut fs::File, length: u64) -> Result<(), KeepError> {
         let Part { chunk, next, end } = part;
         let header = &chunk.header;
-        let name = chunk_name(header.number);
-        let target = self.out_chunks.join(&name);
-        let new = files::new_name(&target);
+        let name = chunk.name();
+        let new = files::new_name(target);
+        let before = places::path(&self.out_chunks, header.number).map_err(KeepError::io(format!("copying {name}")))?;
         // What is to be replaced must be the beginning of what replaces it, as far as it is good.
-        if let Some((position, root)) = good_end(&target) {
+        if let Some((position, root)) = good_end(&before) {
             let log = next.unwrap_or(end.position);
             if position > log {
                 let dir = self.out_chunks.parent().unwrap_or(&self.out_chunks).to_owned();
@@ -292,7 +295,12 @@ impl Run<'_> {
         // Another history may have commits elsewhere: what is vouched for up to here must have been met, not only not
         // contradicted, before anything is replaced.
         self.vouchers.finish_up_to(self.range.size())?;
-        files::put_in_place(&new, &target).map_err(KeepError::io(format!("copying {name}")))?;
+        files::put_in_place(&new, target).map_err(KeepError::io(format!("copying {name}")))?;
+        if before != target {
+            // What went by retention is not kept here either; a chunk would count before its thinned one.
+            files::remove_if_there(&before).map_err(KeepError::io(format!("removing {}", before.display())))?;
+            files::sync_dir(&self.out_chunks).map_err(KeepError::io(format!("removing {}", before.display())))?;
+        }
         self.records.push(ChunkRecord::new(header.number, header.first_position, length, digest, &self.range));
         self.copied += 1;
         self.bytes_copied += length;
@@ -329,9 +337,19 @@ fn same(
     let mut headers = [[0; CHUNK_HEADER_BYTES]; 2];
     source.read_exact_at(&mut headers[0], 0).ok()?;
     copy.read_exact_at(&mut headers[1], 0).ok()?;
-    let marker = copy::last_bytes(source, COMMIT_FRAME_BYTES).ok()?;
+    let mut marker = copy::last_bytes(source, COMMIT_FRAME_BYTES).ok()?;
     if headers[0] != headers[1] || marker != copy::last_bytes(&copy, COMMIT_FRAME_BYTES).ok()? {
         return None;
+    }
+    if let Some(thin) = Thin::open(source).ok()? {
+        // These were the ends of the tables, which differ where anything before does.
+        let (_, at) = thin.ok()?.marker(source, next).ok()?.ok()?;
+        let mut theirs = marker.clone();
+        source.read_exact_at(&mut marker, at).ok()?;
+        copy.read_exact_at(&mut theirs, at).ok()?;
+        if marker != theirs {
+            return None;
+        }
     }
     let commit = Commit::decode(&marker[FRAME_HEADER_BYTES..])?;
     let tree = record.tree()?;

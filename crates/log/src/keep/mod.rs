@@ -1,4 +1,4 @@
-//! Keeping a log safe: backup while it is written, restore, archive, repair.
+//! Keeping a log safe: backup while it is written, restore, archive, repair; and small: retention.
 //!
 //! What all have in common: nothing is replaced before its successor is complete, verified and on disk; what is
 //! copied is verified as it stands in the copy, frame by frame and against the Merkle roots of the commit markers.
@@ -9,17 +9,20 @@ mod copy;
 mod manifest;
 mod repair;
 mod restore;
+pub(crate) mod retention;
 mod walk;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use archive::{ArchiveReport, MIN_KEPT_CHUNKS, archive};
 pub use backup::{BackupOptions, BackupReport, backup};
 pub use repair::{Donor, RepairError, RepairOptions, RepairReport, RepairedSpan, Unrepaired, repair};
 pub use restore::{RestoreReport, restore};
+pub use retention::{LaneGone, MIN_FREED_SHARE, ThinReport, thin};
 
-use httt_feed::Digest;
+use httt_feed::{Digest, Lane};
 
 use crate::{Damage, OpenError};
 
@@ -104,6 +107,12 @@ pub enum KeepError {
         /// Where they are.
         folder: PathBuf,
     },
+    /// Entries of this lane never go: the directory verifies everything, and nobody else has the lane `local`.
+    #[error("entries of the lane {lane} are kept for good; name other lanes")]
+    LaneStays {
+        /// The lane.
+        lane: Lane,
+    },
     /// The log was opened with [`crate::Options::read_only`].
     #[error("the log is open for reading only; its chunks stay where they are")]
     ReadOnly,
@@ -128,6 +137,12 @@ impl From<Damage> for KeepError {
     fn from(damage: Damage) -> Self {
         Self::Log(damage.into())
     }
+}
+
+/// Held by whoever moves or replaces chunks: clones of one log might be asked at the same time.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Refuses folders of which one is the other or inside it. Both must exist.

@@ -10,7 +10,6 @@ use super::copy::{self, Teller};
 use super::manifest::Manifest;
 use super::{KeepError, OnKeepProgress, Vouchers, apart, walk};
 use crate::files::{self, Files as _, SystemFiles};
-use crate::frame::chunk_name;
 use crate::merkle::CompactRange;
 use crate::open::{CHUNKS_DIR, LOCK_FILE, lock};
 use crate::{Damage, OpenError, catalogue, checkpoint, places};
@@ -94,7 +93,7 @@ pub fn restore(backup: &Path, dir: &Path, on_progress: Option<OnKeepProgress<'_>
     let mut teller = Teller::new(chunks.iter().map(|chunk| length(&chunk.path)).sum(), on_progress);
     let (mut bytes, mut last_commit_ms) = (0, None);
     for (at, chunk) in chunks.iter().enumerate() {
-        let name = chunk_name(chunk.header.number);
+        let name = chunk.name();
         let copying = || KeepError::io(format!("copying {name}"));
         if let Some(path) = places::missing(&source, chunk.header.number) {
             return Err(OpenError::ArchiveMissing { chunk: name, path }.into());

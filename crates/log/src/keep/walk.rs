@@ -6,10 +6,10 @@ use std::path::Path;
 use httt_feed::Digest;
 
 use super::{KeepError, Vouchers};
-use crate::Damage;
 use crate::frame::{CHUNK_HEADER_BYTES, ChunkHeader, Seed, chunk_name};
-use crate::merkle::{CompactRange, leaf_hash};
+use crate::merkle::CompactRange;
 use crate::scan::{LiveStep, Scanner, Step};
+use crate::{Damage, places};
 
 /// Where the good groups of a chunk end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +37,12 @@ pub(super) fn walk(
     vouchers: &mut Vouchers,
 ) -> Result<End, KeepError> {
     let number = header.number;
+    let seed = Seed::of(&header.log_id);
+    let mut scanner =
+        Scanner::new(path, seed, CHUNK_HEADER_BYTES as u64, header.first_position, 0).map_err(reading(number))?;
+    let chunk = places::name(number, scanner.is_thin());
     let damage = |offset: u64, position: u64, what: &str| Damage {
-        chunk: chunk_name(number),
+        chunk: chunk.clone(),
         offset,
         position,
         what: what.to_owned(),
@@ -48,16 +52,14 @@ pub(super) fn walk(
         let what = format!("the chunk begins at position {}, the one before it ends at {first}", header.first_position);
         return Err(damage(0, first, &what).into());
     }
-    let seed = Seed::of(&header.log_id);
-    let mut scanner = Scanner::new(path, seed, CHUNK_HEADER_BYTES as u64, first, 0).map_err(reading(number))?;
     let (mut at_ms, mut root) = (None, None);
     while scanner.offset() < end {
         match scanner.step().map_err(reading(number))? {
             Step::Group(group) => {
-                group.entries.iter().for_each(|entry| range.push(leaf_hash(&entry.bytes), |_| {}));
+                group.entries.iter().for_each(|entry| range.push(entry.leaf(), |_| {}));
                 if range.root() != group.commit.root {
                     let what = "the commit marker says another Merkle root than the entries up to it have";
-                    return Err(damage(group.marker, range.size(), what).into());
+                    return Err(damage(group.marker_at, range.size(), what).into());
                 }
                 vouchers.meet(range.size(), group.commit.root)?;
                 (at_ms, root) = (Some(group.commit.at_ms), Some(group.commit.root));

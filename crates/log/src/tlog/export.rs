@@ -9,11 +9,11 @@ use httt_feed::Digest;
 use super::note::SignedCheckpoint;
 use super::prove::{ProveError, read_checkpoint};
 use super::tile::{TILE_WIDTH, Tile, TileKind, push_entry};
+use crate::ReadError;
 use crate::checkpoint::CHECKPOINT_FILE;
 use crate::files;
-use crate::merkle::{CompactRange, leaf_hash};
-use crate::offline::scan_entries;
-use crate::{Entry, ReadError};
+use crate::merkle::CompactRange;
+use crate::offline::{Scanned, scan_entries};
 
 /// Levels a tree can have.
 const LEVELS: usize = 8;
@@ -27,6 +27,8 @@ pub struct ExportReport {
     pub written: u64,
     /// Files that were there already, and are right.
     pub kept: u64,
+    /// Entries that went by retention: their hashes are exported, a bundle that held one is not, unless it was before.
+    pub gone: u64,
 }
 
 /// Why tiles were not exported. What was written is right; the checkpoint is written last.
@@ -92,9 +94,13 @@ pub fn export_tiles(dir: &Path, out: &Path, entries: bool) -> Result<ExportRepor
     }
     let mut export = Export { out, report: ExportReport { size, ..Default::default() }, levels: Default::default() };
     let (mut range, mut bundle) = (CompactRange::default(), Vec::new());
-    for entry in scan_entries(dir)?.take(usize::try_from(size).unwrap_or(usize::MAX)) {
-        let Entry { bytes, .. } = entry?;
-        let leaf = leaf_hash(&bytes);
+    // Of a bundle with an entry that went by retention there is no file.
+    let mut whole = true;
+    let mut scan = scan_entries(dir)?;
+    while range.size() < size
+        && let Some(scanned) = scan.step()?
+    {
+        let leaf = scanned.leaf();
         let mut completed = vec![(0, leaf)];
         range.push(leaf, |node| completed.push((usize::from(node.level), node.hash)));
         // A partial tile is not compared with the one that takes its place, so the root is.
@@ -104,19 +110,24 @@ pub fn export_tiles(dir: &Path, out: &Path, entries: bool) -> Result<ExportRepor
         for (level, hash) in completed {
             export.hash(level, hash)?;
         }
-        if entries {
-            push_entry(&mut bundle, &bytes);
-            if range.size() % u64::from(TILE_WIDTH) == 0 {
+        match scanned {
+            Scanned::Entry(entry) if entries && whole => push_entry(&mut bundle, &entry.bytes),
+            Scanned::Entry(_) => {}
+            Scanned::Gone(_) => (whole, export.report.gone) = (false, export.report.gone + 1),
+        }
+        if entries && range.size() % u64::from(TILE_WIDTH) == 0 {
+            if whole {
                 export.file(TileKind::Entries, range.size() / u64::from(TILE_WIDTH) - 1, TILE_WIDTH, &bundle)?;
-                bundle.clear();
             }
+            bundle.clear();
+            whole = true;
         }
     }
     if range.size() != size || range.root() != checkpoint.root() {
         return Err(ProveError::RootDiffers { size }.into());
     }
     export.partial_tiles()?;
-    if !bundle.is_empty() {
+    if !bundle.is_empty() && whole {
         let (index, width) = (size / u64::from(TILE_WIDTH), (size % u64::from(TILE_WIDTH)) as u16);
         export.file(TileKind::Entries, index, width, &bundle)?;
     }

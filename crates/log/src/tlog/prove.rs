@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::note::{CheckpointError, SignedCheckpoint};
 use super::proof_file::ProofFile;
 use crate::checkpoint::{CHECKPOINT_FILE, MAX_CHECKPOINT_BYTES};
-use crate::merkle::{CompactRange, leaf_hash};
+use crate::merkle::CompactRange;
 use crate::offline::scan_entries;
 use crate::{Entry, ReadError};
 
@@ -24,8 +24,16 @@ pub const COSIGNED_FILE: &str = "checkpoint.cosigned";
 #[derive(Debug, thiserror::Error)]
 pub enum ProveError {
     /// The event is not there.
-    #[error("the log has no event {0}")]
-    NoEvent(Uuid),
+    #[error(
+        "the log has no event {event}{}",
+        if *gone > 0 { format!(", unless it is in one of {gone} entries that went by retention; their origins have them") } else { String::new() }
+    )]
+    NoEvent {
+        /// Its id.
+        event: Uuid,
+        /// Entries that went by retention.
+        gone: u64,
+    },
     /// There is no checkpoint yet.
     #[error("the log has no checkpoint; a running node writes one within a second of each commit")]
     NoCheckpoint,
@@ -130,14 +138,15 @@ pub fn claimed_keys(dir: &Path) -> Result<Option<(AgencyCode, Vec<PublicKey>)>, 
 /// See [`ProveError`].
 pub fn prove_event(dir: &Path, event: Uuid) -> Result<ProofFile, ProveError> {
     let mut found = None;
-    for entry in scan_entries(dir)? {
+    let mut scan = scan_entries(dir)?;
+    for entry in scan.by_ref() {
         let entry = entry?;
         if entry.batch.events.iter().any(|one| one.id == event.as_bytes()) {
             found = Some(entry);
             break;
         }
     }
-    let Entry { position, bytes, .. } = found.ok_or(ProveError::NoEvent(event))?;
+    let Entry { position, bytes, .. } = found.ok_or(ProveError::NoEvent { event, gone: scan.gone() })?;
     let checkpoint = read_checkpoint(dir, position + 1)?;
     let size = checkpoint.size();
     if position >= size {
@@ -145,11 +154,13 @@ pub fn prove_event(dir: &Path, event: Uuid) -> Result<ProofFile, ProveError> {
     }
     let mut subtrees: Vec<Subtree> = path(position, size);
     let mut all = CompactRange::default();
-    for entry in scan_entries(dir)?.take(usize::try_from(size).unwrap_or(usize::MAX)) {
-        let entry = entry?;
-        let leaf = leaf_hash(&entry.bytes);
+    let mut scan = scan_entries(dir)?;
+    while all.size() < size
+        && let Some(scanned) = scan.step()?
+    {
+        let (leaf, position) = (scanned.leaf(), scanned.position());
         all.push(leaf, |_| {});
-        let subtree = subtrees.iter_mut().find(|subtree| (subtree.from..subtree.to).contains(&entry.position));
+        let subtree = subtrees.iter_mut().find(|subtree| (subtree.from..subtree.to).contains(&position));
         if let Some(subtree) = subtree {
             subtree.range.push(leaf, |_| {});
         }

@@ -142,7 +142,7 @@ impl Log {
     /// The bytes of a tile; `None`: the log has no such tile, or not that much of it yet. A full tile never changes.
     ///
     /// # Errors
-    /// See [`ReadError`].
+    /// [`ReadError::Gone`]: an entry of the bundle went by retention; else see [`ReadError`].
     pub fn tile(&self, tile: &Tile) -> Result<Option<Vec<u8>>, ReadError> {
         let Some(first) = tile.first_within(self.len()) else { return Ok(None) };
         match tile.kind {
@@ -156,9 +156,19 @@ impl Log {
             }
             TileKind::Entries => {
                 let width = usize::from(tile.width);
-                let entries = self.shared().read(first, width, usize::MAX, Direction::Forward)?;
                 let mut bundle = Vec::new();
-                entries.iter().for_each(|entry| push_entry(&mut bundle, &entry.bytes));
+                let mut next = first;
+                for entry in self.shared().read(first, width, usize::MAX, Direction::Forward)? {
+                    if entry.position != next {
+                        break;
+                    }
+                    next += 1;
+                    push_entry(&mut bundle, &entry.bytes);
+                }
+                // What is missing went by retention, and is named: reading it alone says what it was.
+                if next < first + width as u64 {
+                    self.shared().entry(next)?;
+                }
                 Ok(Some(bundle))
             }
         }

@@ -25,6 +25,8 @@ pub struct FoldProgress {
     pub until: u64,
     /// Events folded in this pass.
     pub events: u64,
+    /// Entries passed by because they went by retention: what they said is in no model that was folded in this pass.
+    pub gone: u64,
     /// Since it began.
     pub elapsed: Duration,
 }
@@ -42,6 +44,15 @@ pub(super) struct Folded<S> {
     pub(super) set: S,
     /// Entries folded.
     pub(super) position: u64,
+    /// Entries passed by since it began because they went by retention.
+    pub(super) gone: u64,
+}
+
+/// What stands at a position of the log.
+pub(super) enum Passed {
+    Entry(Entry),
+    /// It went by retention.
+    Gone,
 }
 
 impl<S: ModelSet> Folded<S> {
@@ -53,29 +64,38 @@ impl<S: ModelSet> Folded<S> {
 
 /// One pass over entries that come one after another.
 pub(super) struct Pass<'a> {
-    pub(super) entries: &'a mut dyn Iterator<Item = Result<Entry, ReadError>>,
+    pub(super) entries: &'a mut dyn Iterator<Item = Result<Passed, ReadError>>,
     pub(super) on_progress: &'a mut dyn FnMut(&FoldProgress),
     until: u64,
     events: u64,
+    gone: u64,
     began: Instant,
 }
 
 impl<'a> Pass<'a> {
     pub(super) fn new(
-        entries: &'a mut dyn Iterator<Item = Result<Entry, ReadError>>,
+        entries: &'a mut dyn Iterator<Item = Result<Passed, ReadError>>,
         until: u64,
         on_progress: &'a mut dyn FnMut(&FoldProgress),
     ) -> Self {
-        Self { entries, on_progress, until, events: 0, began: Instant::now() }
+        Self { entries, on_progress, until, events: 0, gone: 0, began: Instant::now() }
     }
 
     /// Folds up to `stop`, or until nothing follows.
     pub(super) fn run<S: ModelSet>(&mut self, folded: &mut Folded<S>, stop: u64) -> Result<(), ReadError> {
         while folded.position < stop {
-            let Some(entry) = self.entries.next() else { break };
-            let entry = entry?;
-            folded.fold(&entry);
-            self.events += entry.batch.events.len() as u64;
+            let Some(passed) = self.entries.next() else { break };
+            match passed? {
+                Passed::Entry(entry) => {
+                    folded.fold(&entry);
+                    self.events += entry.batch.events.len() as u64;
+                }
+                Passed::Gone => {
+                    folded.position += 1;
+                    folded.gone += 1;
+                    self.gone += 1;
+                }
+            }
             if folded.position.is_multiple_of(ENTRIES_A_REPORT) {
                 self.report(folded.position);
             }
@@ -85,8 +105,8 @@ impl<'a> Pass<'a> {
     }
 
     fn report(&mut self, position: u64) {
-        let (until, events, elapsed) = (self.until, self.events, self.began.elapsed());
-        (self.on_progress)(&FoldProgress { position, until, events, elapsed });
+        let Self { until, events, gone, .. } = *self;
+        (self.on_progress)(&FoldProgress { position, until, events, gone, elapsed: self.began.elapsed() });
     }
 
     /// Folds from where `folded` is and calls `at` at each of `stops` that there is.
@@ -110,28 +130,30 @@ impl<'a> Pass<'a> {
 pub(super) struct LogEntries<'a> {
     log: &'a Log,
     next: u64,
-    page: std::vec::IntoIter<Entry>,
+    page: std::iter::Peekable<std::vec::IntoIter<Entry>>,
 }
 
 impl<'a> LogEntries<'a> {
     pub(super) fn new(log: &'a Log, from: u64) -> Self {
-        Self { log, next: from, page: Vec::new().into_iter() }
+        Self { log, next: from, page: Vec::new().into_iter().peekable() }
     }
 }
 
 impl Iterator for LogEntries<'_> {
-    type Item = Result<Entry, ReadError>;
+    type Item = Result<Passed, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.page.len() == 0 {
+        if self.page.peek().is_none() {
             match self.log.read(self.next, ENTRIES_AT_ONCE, BYTES_AT_ONCE) {
-                Ok(page) => self.page = page.into_iter(),
+                Ok(page) => self.page = page.into_iter().peekable(),
                 Err(error) => return Some(Err(error)),
             }
         }
-        let entry = self.page.next()?;
-        self.next = entry.position + 1;
-        Some(Ok(entry))
+        let position = self.page.peek()?.position;
+        self.next += 1;
+        // What a page leaves out went by retention.
+        let gone = position >= self.next;
+        if gone { Some(Ok(Passed::Gone)) } else { self.page.next().map(|entry| Ok(Passed::Entry(entry))) }
     }
 }
 
@@ -209,7 +231,7 @@ pub(super) fn restore<S: ModelSet>(
     }
     start_over_what_is_needed(&mut set);
     let position = set.parts().iter().map(|part| part.from()).min().unwrap_or(0);
-    Folded { set, position }
+    Folded { set, position, gone: 0 }
 }
 
 /// A model that starts earlier than one it looks at takes that one with it.

@@ -298,7 +298,7 @@ impl<S: ModelSet> Inner<S> {
                 if *stop == rebuilt.position
                     && let Some((position, live)) = live.take()
                 {
-                    compared.push(Comparison::of(part.name(), position, live, part.digest()));
+                    compared.push(Comparison::of(part.name(), position, live, part.digest(), rebuilt.gone));
                 }
             }
         })?;
@@ -320,7 +320,9 @@ impl<S: ModelSet> Inner<S> {
         }
         let compared = live.set.parts().into_iter().zip(rebuilt.set.parts());
         let compared = compared
-            .map(|(live_part, part)| Comparison::of(part.name(), live.position, live_part.digest(), part.digest()))
+            .map(|(live_part, part)| {
+                Comparison::of(part.name(), live.position, live_part.digest(), part.digest(), rebuilt.gone)
+            })
             .collect();
         drop(live);
         let before = std::mem::replace(&mut *self.write(), rebuilt);
@@ -350,6 +352,10 @@ fn begin<S: ModelSet>(
     };
     let mut entries = LogEntries::new(log, folded.position);
     Pass::new(&mut entries, until, &mut tell).run(&mut folded, until)?;
+    if folded.gone > 0 {
+        let gone = folded.gone;
+        tracing::warn!(gone, "entries went by retention before they were folded: read models lack what they said");
+    }
     Ok((folded, store))
 }
 

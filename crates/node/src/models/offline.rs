@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use httt_feed::Digest;
-use httt_log::{ReadError, RunningRoot, StoreError, scan_entries};
+use httt_log::{ReadError, RunningRoot, Scanned, StoreError, scan_entries};
 
-use super::fold::{Folded, History, Pass, versions_of};
+use super::fold::{Folded, History, Pass, Passed, versions_of};
 use super::snapshot::{Snapshot, SnapshotError, SnapshotStore, Unusable};
 use super::{Comparison, FoldProgress, ModelSet, Verdict};
 
@@ -159,8 +159,14 @@ fn fold_and_compare<S: ModelSet>(
     let scan = RefCell::new(scan_entries(log)?);
     let root = RefCell::new(RunningRoot::default());
     let mut entries = std::iter::from_fn(|| {
-        let next = scan.borrow_mut().next()?;
-        Some(next.inspect(|entry| root.borrow_mut().push(entry)))
+        let next = scan.borrow_mut().step().transpose()?;
+        Some(next.map(|scanned| {
+            root.borrow_mut().push(&scanned);
+            match scanned {
+                Scanned::Entry(entry) => Passed::Entry(entry),
+                Scanned::Gone(_) => Passed::Gone,
+            }
+        }))
     });
     let mut pass = Pass::new(&mut entries, expected_entries(log), on_progress);
     let mut folded = Folded::<S>::default();
@@ -177,7 +183,7 @@ fn fold_and_compare<S: ModelSet>(
                 *compared = Some(match history.check(snapshot) {
                     Ok(()) => {
                         let live = Ok(Digest::of(&snapshot.bytes));
-                        Comparison::of(part.name(), snapshot.position, live, part.digest())
+                        Comparison::of(part.name(), snapshot.position, live, part.digest(), rebuilt.gone)
                     }
                     Err(reason) => not_compared(part.name(), snapshot.position, part.digest(), &reason),
                 });
@@ -206,7 +212,7 @@ fn not_compared(model: &'static str, position: u64, rebuilt: Result<Digest, Stri
         Unusable::Outdated => Verdict::Outdated,
         _ => Verdict::Refused,
     };
-    let compared = Comparison::of(model, position, Err(reason.to_string()), rebuilt);
+    let compared = Comparison::of(model, position, Err(reason.to_string()), rebuilt, 0);
     if compared.rebuilt.is_empty() {
         return compared;
     }

@@ -7,14 +7,12 @@ use httt_feed::Lane;
 use httt_node::config::{ConfigPath, Secret};
 use serde::Deserialize;
 
+use crate::retention::MaxAgeDays;
+
 /// Servers that can be named: a cluster's, and a spare site's.
 const MAX_SERVERS: usize = 16;
 /// Longest prefix of streams and subjects.
 const MAX_PREFIX: usize = 32;
-/// Longest retention, days: ten years.
-const MAX_AGE_DAYS: u64 = 3_660;
-/// One day.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Section `[exchange.store.jetstream]`; `deploy/ndxp-gateway.toml` documents each key.
 #[derive(Debug, Clone, Deserialize)]
@@ -62,19 +60,6 @@ pub struct NatsTls {
     pub certificate: Option<ConfigPath>,
     /// Its key.
     pub key: Option<ConfigPath>,
-}
-
-/// Days that entries are kept, by lane. Directory and report are kept for good: the one verifies everything, the other
-/// has the receipts, by which a gateway knows what it has taken.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct MaxAgeDays {
-    /// Emergency bulletins.
-    pub emergency: u64,
-    /// Bulletins.
-    pub content: u64,
-    /// Status.
-    pub status: u64,
 }
 
 fn default_replicas() -> usize {
@@ -140,16 +125,11 @@ impl JetStreamConfig {
         if self.scrub_minutes == 0 {
             return Err("scrub_minutes: 1 at least".into());
         }
-        let MaxAgeDays { emergency, content, status } = self.max_age_days;
-        let lanes = [(Lane::Emergency, emergency), (Lane::Content, content), (Lane::Status, status)];
-        if lanes.iter().any(|(_, days)| *days > MAX_AGE_DAYS) {
-            return Err(format!("max_age_days: {MAX_AGE_DAYS} at most; 0 keeps entries for good"));
-        }
-        let kept = lanes.into_iter().filter(|(_, days)| *days > 0);
+        let max_age = self.max_age_days.ages()?;
         Ok(Settings {
             prefix: self.prefix.clone(),
             replicas: self.replicas,
-            max_age: kept.map(|(lane, days)| (lane, DAY * days as u32)).collect(),
+            max_age,
             scrub_every: Duration::from_secs(self.scrub_minutes.saturating_mul(60)),
         })
     }
@@ -204,7 +184,7 @@ mod tests {
     #[test]
     fn days_become_ages_of_lanes() {
         let settings = parse("servers = [\"nats://127.0.0.1\"]\nmax_age_days = { status = 2 }").expect("good");
-        assert_eq!(settings.max_age, BTreeMap::from([(Lane::Status, DAY * 2)]));
+        assert_eq!(settings.max_age, BTreeMap::from([(Lane::Status, Duration::from_secs(2 * 24 * 60 * 60))]));
         assert_eq!((settings.replicas, settings.prefix.as_str()), (3, "httt"));
     }
 }

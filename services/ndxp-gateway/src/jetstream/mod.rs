@@ -25,7 +25,7 @@ mod subject;
 
 use httt_exchange::StoreError;
 
-pub use config::{JetStreamConfig, MaxAgeDays, NatsTls, Settings};
+pub use config::{JetStreamConfig, NatsTls, Settings};
 pub use connect::Connection;
 pub use shared::{MissingEntries, Own};
 pub use status::{StoreStatus, StreamStatus};

@@ -173,6 +173,12 @@ impl Gateway {
         free(&self.data).await;
     }
 
+    /// The figures for monitors, of a gateway that shows them to everybody.
+    pub(crate) async fn figures(&self) -> String {
+        let reply = self.http.get(&format!("https://{}/metrics", self.running.http)).send().await.expect("answers");
+        String::from_utf8(reply.body.to_vec()).expect("text")
+    }
+
     fn url(&self, path: &str) -> String {
         format!("https://{}/api/v1{path}", self.running.http)
     }

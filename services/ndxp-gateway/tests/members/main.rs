@@ -1,7 +1,9 @@
-//! Members of the gateway: files, rules, and the API by which operators change them.
+//! Members of the gateway: files, rules, the API by which operators change them, and what they get of old entries.
 
 mod common;
 mod files;
+mod member;
 mod orders;
+mod retention;
 mod rotation;
 mod rules;

@@ -13,9 +13,9 @@ use super::{Candidate, Place};
 use crate::entry::Entry;
 use crate::files::read_exact_at;
 use crate::frame::{CHUNK_HEADER_BYTES, ChunkHeader, FRAME_HEADER_BYTES, FrameHeader, Seed};
-use crate::merkle::{CompactRange, leaf_hash};
+use crate::merkle::CompactRange;
 use crate::open::CHUNKS_DIR;
-use crate::scan::{self, Scanner, Step};
+use crate::scan::{self, ScannedEntry, Scanner, Step};
 use crate::{catalogue, places};
 
 /// Gives batches by their place in their feed. What it gives is checked, so it need not be trusted.
@@ -89,8 +89,10 @@ impl FolderDonor {
             match scanner.step()? {
                 Step::Group(group) => {
                     for scanned in group.entries {
-                        let (offset, length) = (scanned.offset, scanned.bytes.len() as u32);
-                        if let Ok(Entry { feed, sequence, .. }) = Entry::decode(scanned.position, scanned.bytes) {
+                        let (position, offset) = (scanned.position, scanned.at);
+                        let Some(bytes) = scanned.whole() else { continue };
+                        let length = bytes.len() as u32;
+                        if let Ok(Entry { feed, sequence, .. }) = Entry::decode(position, bytes) {
                             held.entry(feed).or_default().push(Held { sequence, chunk: number, offset, length });
                         }
                     }
@@ -99,8 +101,8 @@ impl FolderDonor {
                 Step::Bad(bad) => {
                     let group = scanner.group();
                     match scan::find_frame(&path, seed, bad.group_start, |frame| frame.group > group)? {
-                        Some(found) => scanner.resume(&found)?,
-                        None => return Ok(()),
+                        Some(found) if !scanner.is_thin() => scanner.resume(&found)?,
+                        _ => return Ok(()),
                     }
                 }
             }
@@ -120,6 +122,11 @@ impl FolderDonor {
     /// The header of a chunk of this copy of the log.
     pub(super) fn header(&self, number: u32) -> Option<ChunkHeader> {
         header(&self.chunks, number).filter(|header| header.log_id == self.log_id && header.number == number)
+    }
+
+    /// The file of a chunk of this copy of the log.
+    pub(super) fn file(&self, number: u32) -> Option<PathBuf> {
+        self.header(number).and_then(|_| places::path(&self.chunks, number).ok())
     }
 
     /// The group that this copy of the log has at a place, if it is whole and continues `range`.
@@ -144,12 +151,13 @@ impl FolderDonor {
             return Ok(None);
         };
         let mut range = range.clone();
-        group.entries.iter().for_each(|entry| range.push(leaf_hash(&entry.bytes), |_| {}));
+        group.entries.iter().for_each(|entry| range.push(entry.leaf(), |_| {}));
         if range.root() != group.commit.root {
             *kept = None;
             return Ok(None);
         }
-        let entries = group.entries.into_iter().map(|entry| entry.bytes).collect();
+        // Of a thinned copy, only the groups of which nothing is gone can help.
+        let Some(entries) = group.entries.into_iter().map(ScannedEntry::whole).collect() else { return Ok(None) };
         Ok(Some(Candidate { entries, at_ms: group.commit.at_ms, from: self.dir.display().to_string() }))
     }
 }

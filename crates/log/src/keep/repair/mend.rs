@@ -11,13 +11,13 @@ use bytes::Bytes;
 
 use super::salvage::Salvage;
 use super::sources::{Heads, Sources, Surroundings};
-use super::{Candidate, Place, RepairError, RepairedSpan, Unrepaired};
+use super::{Candidate, Place, RepairError, RepairedSpan, Unrepaired, thinned};
 use crate::entry::Entry;
 use crate::frame::{CHUNK_HEADER_BYTES, ChunkHeader, GroupBuffer, Kind, Seed, chunk_name};
 use crate::keep::copy::{self, Teller};
 use crate::keep::{Vouchers, walk};
 use crate::merkle::{CompactRange, leaf_hash};
-use crate::scan::{self, Scanner, Step};
+use crate::scan::{self, ScannedEntry, Scanner, Step};
 use crate::{OpenError, places};
 
 fn reading(number: u32) -> impl FnOnce(io::Error) -> RepairError {
@@ -32,6 +32,8 @@ pub(super) struct Mended {
     pub(super) path: PathBuf,
     /// Its header could not be proven: its time of creation is that of its first commit.
     pub(super) header_guessed: bool,
+    /// It is a thinned chunk.
+    pub(super) thin: bool,
 }
 
 /// The file of a repaired chunk in the making.
@@ -77,7 +79,7 @@ impl Mender<'_> {
         Ok(self.range.clone())
     }
 
-    fn seed(&self) -> Seed {
+    pub(super) fn seed(&self) -> Seed {
         Seed::of(&self.log_id)
     }
 
@@ -109,8 +111,14 @@ impl Mender<'_> {
     fn chunk(&mut self, number: u32) -> Result<bool, RepairError> {
         let before = self.range.clone();
         let first = before.size();
-        let own = self.own_file(number)?;
-        let header = self.header(number).filter(|header| header.first_position == first);
+        let mut own = self.own_file(number)?;
+        let thin = own.as_deref().is_some_and(thinned::is_thin);
+        if (thin || own.is_none()) && self.thinned(number, own.as_deref())? {
+            return Ok(true);
+        }
+        // What is damaged of a thinned chunk is of no use: nobody knows where it stood.
+        own = own.filter(|_| !thin);
+        let header = self.header(number).filter(|header| header.first_position == first && !thin);
         let is_last = self.numbers.last().is_none_or(|last| number >= *last);
         if is_last && header.is_none() && first >= self.required && !self.holds_frames(own.as_deref())? {
             // Its creation was interrupted; opening removes it.
@@ -219,7 +227,7 @@ impl Mender<'_> {
         loop {
             match scanner.step().map_err(reading(number))? {
                 Step::Group(group) => {
-                    let entries: Vec<_> = group.entries.into_iter().map(|entry| entry.bytes).collect();
+                    let entries: Vec<_> = group.entries.into_iter().filter_map(ScannedEntry::whole).collect();
                     let at_ms = group.commit.at_ms;
                     first_at_ms.get_or_insert(at_ms);
                     self.teller.add(group.end - place.offset);
@@ -309,7 +317,7 @@ impl Mender<'_> {
         if (end.offset, end.position) != (length, self.range.size()) {
             return Err(RepairError::DoesNotFit { chunk: chunk_name(number), offset: end.offset });
         }
-        self.mended.push(Mended { number, path: output.path, header_guessed });
+        self.mended.push(Mended { number, path: output.path, header_guessed, thin: false });
         Ok(())
     }
 

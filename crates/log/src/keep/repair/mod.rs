@@ -10,6 +10,7 @@ mod donor;
 mod mend;
 mod salvage;
 mod sources;
+mod thinned;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -256,7 +257,9 @@ pub fn repair(dir: &Path, options: RepairOptions<'_>) -> Result<RepairReport, Re
     };
     let aside = put_in_place(dir, &chunks, &mended, last)?;
     clear(&work)?;
-    let names = |of: &dyn Fn(&Mended) -> bool| mended.iter().filter(|m| of(m)).map(|m| chunk_name(m.number)).collect();
+    let names = |of: &dyn Fn(&Mended) -> bool| {
+        mended.iter().filter(|m| of(m)).map(|m| places::name(m.number, m.thin)).collect()
+    };
     Ok(RepairReport {
         log_id,
         entries: range.size(),
@@ -302,8 +305,9 @@ fn put_in_place(
     let free = |n: &u32| !dir.join(format!("{ASIDE_DIR}-{n}")).exists();
     let aside = dir.join(format!("{ASIDE_DIR}-{}", (1..).find(free).unwrap_or(u32::MAX)));
     fs::create_dir(&aside).map_err(placing())?;
-    for Mended { number, .. } in mended {
-        let (old, kept) = (chunks.join(chunk_name(*number)), aside.join(chunk_name(*number)));
+    let both = |number: u32| [chunk_name(number), places::thin_name(number)];
+    for name in mended.iter().flat_map(|mended| both(mended.number)) {
+        let (old, kept) = (chunks.join(&name), aside.join(&name));
         match fs::hard_link(&old, &kept) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             // Some file systems have no second names.
@@ -312,11 +316,20 @@ fn put_in_place(
         }
     }
     files::sync_dir(&aside).and_then(|()| files::sync_dir(dir)).map_err(placing())?;
-    for Mended { number, path, .. } in mended {
+    // An index that was built while entries were gone does not know the events of those that are there again.
+    if mended.iter().any(|mended| !mended.thin && aside.join(places::thin_name(mended.number)).exists()) {
+        aside::mark_doubtful(&dir.join(INDEX_DIR)).map_err(placing())?;
+    }
+    for Mended { number, path, thin, .. } in mended {
         if last.is_some_and(|last| *number < last) {
             SystemFiles.set_readonly(path, true).map_err(placing())?;
         }
-        files::put_in_place(path, &chunks.join(chunk_name(*number))).map_err(placing())?;
+        let name = places::name(*number, *thin);
+        files::put_in_place(path, &chunks.join(&name)).map_err(placing())?;
+        for other in both(*number).into_iter().filter(|other| *other != name) {
+            files::remove_if_there(&chunks.join(other)).map_err(placing())?;
+        }
+        files::sync_dir(chunks).map_err(placing())?;
     }
     Ok(Some(aside))
 }

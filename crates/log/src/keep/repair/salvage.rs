@@ -56,6 +56,7 @@ impl Salvage {
                         salvage.markers.entry(commit.first).or_insert(marker);
                     }
                 }
+                Kind::Gone => {}
             }
         }
         Ok(salvage)
