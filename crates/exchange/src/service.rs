@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use httt_feed::{AgencyCode, Digest, Directory, FeedId, Head, Refusal, VerifiedBatch};
+use httt_feed::{AgencyCode, Digest, Directory, FeedId, Head, MAX_SEALED_BYTES, Refusal, VerifiedBatch};
 use httt_log::{Clock, FeedHead, NewEvent, SystemClock};
 use httt_wire::{Message as _, exchange as wire};
 use tokio::sync::watch;
@@ -13,7 +13,7 @@ use crate::admit::Admission;
 use crate::evidence::{BadPushes, Evidence};
 use crate::limits::{Held, Limiter, Limits};
 use crate::meter::{Flow, Meter, Topic};
-use crate::pack::{OnTheWire, pack, unpack};
+use crate::pack::{MAX_UNPACKED_BYTES, OnTheWire, pack, unpack};
 use crate::polls::News;
 use crate::quota::Class;
 use crate::refusal::{away, busy, not_found, refusal_to_wire, unavailable};
@@ -269,7 +269,9 @@ impl Service {
             return refused(refusal_to_wire(&refusal));
         }
         let most = (request.max_bytes as usize).clamp(1, MAX_CALL_BYTES);
-        let mut held = match self.limiter.enter(caller, Class::of_lane(Some(feed.lane)), 0, most) {
+        // One entry is given however little was asked for.
+        let memory = most.max(MAX_SEALED_BYTES);
+        let mut held = match self.limiter.enter(caller, Class::of_lane(Some(feed.lane)), 0, memory) {
             Ok(held) => held,
             Err(refusal) => return refused(refusal),
         };
@@ -349,14 +351,22 @@ impl Service {
         if let Err(refusal) = directory.may_push(caller, &feed) {
             return refused(&refusal);
         }
-        let brought = request.encoded_len();
-        let _held = match self.limiter.enter(caller, Class::of_lane(Some(feed.lane)), brought, brought) {
+        let (brought, is_packed) = (request.encoded_len(), !request.packed.is_empty());
+        // Before it is unpacked nobody knows what it comes to; a frame says what it likes.
+        let memory = if is_packed { brought + MAX_UNPACKED_BYTES } else { brought };
+        let mut held = match self.limiter.enter(caller, Class::of_lane(Some(feed.lane)), brought, memory) {
             Ok(held) => held,
             Err(refusal) => return self.answer(&feed, vec![], Some(refusal)),
         };
         self.deliveries.seen(caller, self.clock.now_ms());
         let received = Flow::message(&request);
-        let entries = match unpack(OnTheWire { entries: request.entries, packed: request.packed }) {
+        let unpacking = unpack(OnTheWire { entries: request.entries, packed: request.packed });
+        if is_packed {
+            // What does not unpack took as much trouble as the largest that does.
+            let size = |entries: &Vec<Bytes>| entries.iter().map(Bytes::len).sum();
+            held.unpacked(brought, unpacking.as_ref().map_or(MAX_UNPACKED_BYTES, size));
+        }
+        let entries = match unpacking {
             Ok(entries) => entries,
             Err(refusal) => return refused(&refusal),
         };
