@@ -1,5 +1,6 @@
 //! The gRPC driver: tonic over rustls, mutual TLS. Who calls is what the certificate says.
 
+mod addresses;
 mod connections;
 
 use std::future::Future;
@@ -24,7 +25,7 @@ use self::connections::{Acceptor, Caller, Registry, tls_acceptor};
 use crate::refusal::refusal_to_wire;
 use crate::{Held, MAX_MESSAGE_BYTES, MAX_WAIT_MS, Peer, PeerError, Service};
 
-pub use connections::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_MEMBER, MAX_HANDSHAKES};
+pub use addresses::ConnectionLimits;
 
 /// How long a call other than a long-poll may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -65,7 +66,8 @@ pub enum GrpcError {
 /// Reads the member out of a client certificate (DER); `None`: it names none.
 pub type Identify = fn(&[u8]) -> Option<AgencyCode>;
 
-/// Serves the exchange on `listener` until `stop` resolves. Connections of members that are suspended, or whose
+/// Serves the exchange on `listener` until `stop` resolves, with as many connections as the limits of `service` say.
+/// Connections of members that are suspended, or whose
 /// certificate is revoked, are closed within seconds.
 ///
 /// # Errors
@@ -77,9 +79,11 @@ pub async fn serve(
     identify: Identify,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), GrpcError> {
-    let registry = Arc::new(Registry::default());
+    let limits = service.limiter().limits().connections.clone();
+    let registry = Arc::new(Registry::new(&limits));
     let (accepted, incoming) = mpsc::channel(1);
-    let acceptor = Acceptor { listener, tls: tls_acceptor(tls)?, identify, registry: Arc::clone(&registry), accepted };
+    let (tls, own) = (tls_acceptor(tls)?, Arc::clone(&registry));
+    let acceptor = Acceptor { listener, limits, tls, identify, registry: own, accepted };
     let guarded = Arc::clone(&service);
     let guard = registry.guard(service.watch(), move || guarded.directory());
     let server = ExchangeServer::new(GrpcService { service })

@@ -10,6 +10,7 @@ use std::time::Instant;
 use httt_feed::AgencyCode;
 use httt_wire::exchange as wire;
 
+use crate::grpc::ConnectionLimits;
 use crate::quota::{CallQuotas, CallRates, Class};
 use crate::refusal::busy;
 
@@ -31,6 +32,8 @@ pub struct Limits {
     pub member_bytes: usize,
     /// Bytes of all calls of one class in memory at once; one call at least.
     pub all_bytes: usize,
+    /// What comes before calls, where members connect by gRPC.
+    pub connections: ConnectionLimits,
 }
 
 impl Default for Limits {
@@ -42,6 +45,7 @@ impl Default for Limits {
             long_polls: 16,
             member_bytes: 16 * 1024 * 1024,
             all_bytes: 256 * 1024 * 1024,
+            connections: ConnectionLimits::default(),
         }
     }
 }
