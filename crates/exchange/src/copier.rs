@@ -13,6 +13,7 @@ use bytes::Bytes;
 use httt_feed::{AgencyCode, Audience, Directory, FeedId, Head, Lane, Refusal};
 use httt_wire::exchange::RefusalCode;
 
+use crate::bandwidth::Taken;
 use crate::evidence::two_stories;
 use crate::{Bandwidth, MAX_CALL_BYTES, admit};
 
@@ -84,7 +85,7 @@ struct Track {
     /// What the peer wants again: after the first sequence, up to the second.
     wanted: Option<(u64, u64)>,
     /// Bytes taken of the bandwidth for the call under way, and what it came to if somebody measured that.
-    taken: Option<usize>,
+    taken: Option<Taken>,
     measured: Option<usize>,
     /// Asked for or sent in one call: halved when calls fail, since a thin link may not carry more in time.
     call_bytes: usize,
@@ -209,7 +210,7 @@ impl Copier {
     fn settle(&mut self, now: i64, feed: &FeedId) {
         let (Some(bandwidth), Some(track)) = (&self.bandwidth, self.feeds.get_mut(feed)) else { return };
         match (track.taken.take(), track.measured.take()) {
-            (Some(taken), Some(measured)) => bandwidth.settle(taken, measured),
+            (Some(taken), Some(measured)) => taken.settle(measured),
             (None, Some(measured)) => bandwidth.urgent(now, measured),
             (_, None) => {}
         }
@@ -600,7 +601,7 @@ impl Copier {
             }
             let (room, taken) = match &self.bandwidth {
                 Some(bandwidth) if is_bulk(feed.lane) => match bandwidth.take_for_entries(now) {
-                    Some(room) => (room, Some(room)),
+                    Some(taken) => (taken.bytes(), Some(taken)),
                     None => {
                         waits = true;
                         continue;
