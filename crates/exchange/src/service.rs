@@ -17,7 +17,7 @@ use crate::pack::{MAX_UNPACKED_BYTES, OnTheWire, pack, unpack};
 use crate::polls::News;
 use crate::quota::Class;
 use crate::refusal::{away, busy, not_found, refusal_to_wire, unavailable};
-use crate::wants::Wants;
+use crate::wants::{LACK_PAUSE_MS, Wants};
 use crate::{
     Alarm, Deliveries, Gate, MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_HEADS, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media,
     MediaError, Receipts, SharedDirectory, StoppedFeeds, Store, StoreError, Witnessing, admit,
@@ -176,7 +176,7 @@ impl Service {
 
     /// Asks the origin of `feed` for what the store found missing: after `after`, up to `until`.
     pub fn want_again(&self, feed: &FeedId, after: u64, until: u64) {
-        if self.wants.add(feed, after, until) {
+        if self.wants.add(feed, after, until, self.clock.now_ms()) {
             self.news.tell_pushers(&self.directory.get(), feed);
         }
     }
@@ -244,7 +244,7 @@ impl Service {
             changed.truncate(MAX_HEADS);
         }
         let heads = changed.iter().map(|head| wire_head(&head.feed, head.head)).collect();
-        let wants = self.wants.of(|feed| directory.may_push(caller, feed).is_ok());
+        let wants = self.wants.of(caller, self.clock.now_ms(), |feed| directory.may_push(caller, feed).is_ok());
         wire::HeadsResponse { position, heads, more, wants, ..Default::default() }
     }
 
@@ -309,7 +309,8 @@ impl Service {
             Err(StoreError::Away { after: missing, until, .. }) => {
                 held(after, 0);
                 self.want_again(feed, missing, until);
-                let refusal = away(feed, missing, until, AWAY_RETRY_MS);
+                let in_vain = self.wants.in_vain(feed, missing, self.clock.now_ms());
+                let refusal = away(feed, missing, until, if in_vain { LACK_PAUSE_MS } else { AWAY_RETRY_MS });
                 wire::ReadResponse { head, refusal: Some(refusal), ..Default::default() }
             }
             Err(StoreError::BeginsLater(why)) => {
@@ -360,6 +361,10 @@ impl Service {
         };
         self.deliveries.seen(caller, self.clock.now_ms());
         let received = Flow::message(&request);
+        if let (true, Some(lacks)) = (request.again, &request.lacks) {
+            tracing::info!(%caller, %feed, after = lacks.after, "what is wanted is not there either");
+            self.wants.lacks(&feed, lacks.after, caller, self.clock.now_ms());
+        }
         let unpacking = unpack(OnTheWire { entries: request.entries, packed: request.packed });
         if is_packed {
             // What does not unpack took as much trouble as the largest that does.
