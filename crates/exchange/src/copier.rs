@@ -13,6 +13,7 @@ use bytes::Bytes;
 use httt_feed::{AgencyCode, Audience, Directory, FeedId, Head, Lane, Refusal};
 use httt_wire::exchange::RefusalCode;
 
+use crate::bandwidth::Taken;
 use crate::evidence::two_stories;
 use crate::{Bandwidth, MAX_CALL_BYTES, admit};
 
@@ -27,6 +28,8 @@ pub struct Settings {
     pub backoff_most_ms: i64,
     /// Pause of one feed after a refusal that time may heal.
     pub refusal_pause_ms: i64,
+    /// Pause before a peer is told again that this node lacks what it wants.
+    pub lack_pause_ms: i64,
     /// How often all heads are asked for, not only those that changed: a carrier may have withheld some, or shown false
     /// ones, and says nothing of it later.
     pub ask_all_every_ms: i64,
@@ -44,6 +47,7 @@ impl Default for Settings {
             backoff_first_ms: 200,
             backoff_most_ms: 5_000,
             refusal_pause_ms: 5_000,
+            lack_pause_ms: 30_000,
             ask_all_every_ms: 300_000,
             bulk_calls: 4,
             urgent_calls: 64,
@@ -83,8 +87,12 @@ struct Track {
     pushed_after: u64,
     /// What the peer wants again: after the first sequence, up to the second.
     wanted: Option<(u64, u64)>,
+    /// Of that, what is being pushed.
+    brought: Option<(u64, u64)>,
+    /// After which sequence this node lacks what was wanted, and until when the peer need not be told so again.
+    lacking: Option<(u64, i64)>,
     /// Bytes taken of the bandwidth for the call under way, and what it came to if somebody measured that.
-    taken: Option<usize>,
+    taken: Option<Taken>,
     measured: Option<usize>,
     /// Asked for or sent in one call: halved when calls fail, since a thin link may not carry more in time.
     call_bytes: usize,
@@ -103,6 +111,8 @@ impl Default for Track {
             failures: 0,
             pushed_after: 0,
             wanted: None,
+            brought: None,
+            lacking: None,
             taken: None,
             measured: None,
             call_bytes: MAX_CALL_BYTES,
@@ -209,7 +219,7 @@ impl Copier {
     fn settle(&mut self, now: i64, feed: &FeedId) {
         let (Some(bandwidth), Some(track)) = (&self.bandwidth, self.feeds.get_mut(feed)) else { return };
         match (track.taken.take(), track.measured.take()) {
-            (Some(taken), Some(measured)) => bandwidth.settle(taken, measured),
+            (Some(taken), Some(measured)) => taken.settle(measured),
             (None, Some(measured)) => bandwidth.urgent(now, measured),
             (_, None) => {}
         }
@@ -281,7 +291,7 @@ impl Copier {
             Input::Heads { log_id, position, heads, more, wants, .. } => {
                 self.on_heads(now, log_id, position, heads);
                 self.more = more;
-                self.on_wants(wants);
+                self.on_wants(now, wants);
                 if self.asked_all && !more {
                     self.judge_suspects();
                 }
@@ -333,12 +343,13 @@ impl Copier {
         }
     }
 
-    fn on_wants(&mut self, wants: Vec<(FeedId, u64, u64)>) {
+    fn on_wants(&mut self, now: i64, wants: Vec<(FeedId, u64, u64)>) {
         for (feed, after, until) in wants {
             let pushes = self.pushes(&feed);
-            // Only what is held here can be wanted again from here.
-            if let Some(track) = self.feeds.get_mut(&feed).filter(|track| pushes && until <= track.local_sequence()) {
-                track.wanted = (after < until).then_some((after, until));
+            if let Some(track) = self.feeds.get_mut(&feed).filter(|_| pushes) {
+                // A peer that does not understand it asks on.
+                let told = track.lacking.is_some_and(|(lacking, until)| lacking == after && now < until);
+                track.wanted = (after < until && !told).then_some((after, until));
             }
         }
     }
@@ -346,13 +357,22 @@ impl Copier {
     fn on_pushed_again(&mut self, now: i64, feed: &FeedId, last: u64, refused: Option<(RefusalCode, u32)>) {
         let Some(track) = self.feeds.get_mut(feed) else { return };
         track.answered();
+        let brought = track.brought.take();
         match refused {
+            Some((RefusalCode::NotFound, _)) => {
+                track.lacking = brought.map(|(after, _)| (after, now + self.settings.lack_pause_ms));
+                track.wanted = track.wanted.filter(|wanted| Some(*wanted) != brought);
+            }
             Some(refused) => {
                 // If it is still wanted, the peer says so again.
                 track.wanted = None;
                 track.paused_until = now + pause_of(&self.settings, refused);
             }
-            None => track.wanted = track.wanted.filter(|(_, until)| last < *until).map(|(_, until)| (last, until)),
+            // Meanwhile the peer may have wanted something else.
+            None if track.wanted == brought => {
+                track.wanted = brought.filter(|(_, until)| last < *until).map(|(_, until)| (last, until));
+            }
+            None => {}
         }
     }
 
@@ -373,6 +393,10 @@ impl Copier {
         let pause = self.pause_after(self.feeds.get(feed).map_or(1, |track| track.failures + 1));
         if let Some(track) = self.feeds.get_mut(feed) {
             track.busy = false;
+            if track.brought.take().is_some() {
+                // If it is still wanted, the peer says so again.
+                track.wanted = None;
+            }
             track.failures = track.failures.saturating_add(1);
             track.call_bytes = (track.call_bytes / 2).max(MIN_CALL_BYTES);
             track.paused_until = now + pause;
@@ -600,7 +624,7 @@ impl Copier {
             }
             let (room, taken) = match &self.bandwidth {
                 Some(bandwidth) if is_bulk(feed.lane) => match bandwidth.take_for_entries(now) {
-                    Some(room) => (room, Some(room)),
+                    Some(taken) => (taken.bytes(), Some(taken)),
                     None => {
                         waits = true;
                         continue;
@@ -609,13 +633,16 @@ impl Copier {
                 _ => (MAX_CALL_BYTES, None),
             };
             let max_bytes = track.call_bytes.min(room);
-            if asks {
+            // What is wanted and is not here is said before anything else: while it is taken back, the peer could not have
+            // it from here for ever.
+            let lacks = track.wanted.is_some_and(|(after, _)| after >= local);
+            if asks && !lacks {
                 // Where the heads differ at one sequence, that batch is asked for again: it is the evidence.
                 let local = if differ(track) { local - 1 } else { local };
                 // What this node said itself it must hold whole, and what it carries it must hand on whole.
                 let from_restated = feed.lane == Lane::Status && track.local.is_none() && !self.pushes(feed);
                 started.push((Action::Ask { feed: feed.clone(), after: local, max_bytes, from_restated }, taken));
-            } else if let Some((after, until)) = track.wanted.filter(|_| !pushes) {
+            } else if let Some((after, until)) = track.wanted.filter(|_| lacks || !pushes) {
                 started.push((Action::PushAgain { feed: feed.clone(), after, until, max_bytes }, taken));
             } else {
                 started.push((Action::Push { feed: feed.clone(), after: remote, max_bytes }, taken));
@@ -631,8 +658,10 @@ impl Copier {
             {
                 track.busy = true;
                 (track.taken, track.measured) = (taken, None);
-                if let Action::Push { after, .. } = &action {
-                    track.pushed_after = *after;
+                match &action {
+                    Action::Push { after, .. } => track.pushed_after = *after,
+                    Action::PushAgain { after, until, .. } => track.brought = Some((*after, *until)),
+                    _ => {}
                 }
             }
             self.actions.push(action);

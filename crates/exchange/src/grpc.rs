@@ -1,5 +1,6 @@
 //! The gRPC driver: tonic over rustls, mutual TLS. Who calls is what the certificate says.
 
+mod addresses;
 mod connections;
 
 use std::future::Future;
@@ -24,7 +25,7 @@ use self::connections::{Acceptor, Caller, Registry, tls_acceptor};
 use crate::refusal::refusal_to_wire;
 use crate::{Held, MAX_MESSAGE_BYTES, MAX_WAIT_MS, Peer, PeerError, Service};
 
-pub use connections::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_MEMBER, MAX_HANDSHAKES};
+pub use addresses::ConnectionLimits;
 
 /// How long a call other than a long-poll may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -34,8 +35,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Calls one connection may have under way; long-polls count. Each may hold a message in memory while it arrives.
 const MAX_STREAMS: u32 = 96;
-/// Longest a call may take here, its message's arrival included.
-const SERVE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest a call may take here, its message's arrival included: a full batch at 1 kbit/s takes eight minutes.
+const SERVE_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a caller may take to answer a ping, which on a thin link waits behind the batch that is on its way.
+const SERVE_PING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// PEM texts of one side of mutual TLS.
 #[derive(Clone)]
@@ -65,7 +68,8 @@ pub enum GrpcError {
 /// Reads the member out of a client certificate (DER); `None`: it names none.
 pub type Identify = fn(&[u8]) -> Option<AgencyCode>;
 
-/// Serves the exchange on `listener` until `stop` resolves. Connections of members that are suspended, or whose
+/// Serves the exchange on `listener` until `stop` resolves, with as many connections as the limits of `service` say.
+/// Connections of members that are suspended, or whose
 /// certificate is revoked, are closed within seconds.
 ///
 /// # Errors
@@ -77,9 +81,11 @@ pub async fn serve(
     identify: Identify,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), GrpcError> {
-    let registry = Arc::new(Registry::default());
+    let limits = service.limiter().limits().connections.clone();
+    let registry = Arc::new(Registry::new(&limits));
     let (accepted, incoming) = mpsc::channel(1);
-    let acceptor = Acceptor { listener, tls: tls_acceptor(tls)?, identify, registry: Arc::clone(&registry), accepted };
+    let (tls, own) = (tls_acceptor(tls)?, Arc::clone(&registry));
+    let acceptor = Acceptor { listener, limits, tls, identify, registry: own, accepted };
     let guarded = Arc::clone(&service);
     let guard = registry.guard(service.watch(), move || guarded.directory());
     let server = ExchangeServer::new(GrpcService { service })
@@ -98,6 +104,7 @@ pub async fn serve(
     });
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(SERVE_PING_TIMEOUT))
         .max_concurrent_streams(MAX_STREAMS)
         .timeout(SERVE_TIMEOUT)
         .add_routes(routes.into())
@@ -256,6 +263,8 @@ impl Exchange for GrpcService {
 /// control stands before them.
 pub struct GrpcPeer {
     name: String,
+    /// Longest that a call without waiting may take.
+    call_timeout: Duration,
     urgent: ExchangeClient<Channel>,
     bulk: ExchangeClient<Channel>,
 }
@@ -267,6 +276,14 @@ impl GrpcPeer {
     /// # Errors
     /// An address or certificates that make no sense.
     pub fn new(address: &str, server_name: &str, tls: &TlsIdentity) -> Result<Self, GrpcError> {
+        Self::patient(address, server_name, tls, Duration::ZERO)
+    }
+
+    /// The same; answers may take so much longer, see [`Bandwidth::patience`](crate::Bandwidth::patience).
+    ///
+    /// # Errors
+    /// As [`GrpcPeer::new`].
+    pub fn patient(address: &str, server_name: &str, tls: &TlsIdentity, patience: Duration) -> Result<Self, GrpcError> {
         // tonic would speak in clear to such an address, whatever its TLS configuration.
         if !address.starts_with("https://") {
             return Err(GrpcError::Address(address.to_owned()));
@@ -281,14 +298,15 @@ impl GrpcPeer {
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE + patience)
             .keep_alive_while_idle(true);
         let client = || {
             ExchangeClient::new(endpoint.connect_lazy())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_MESSAGE_BYTES)
         };
-        Ok(Self { name: address.to_owned(), urgent: client(), bulk: client() })
+        let call_timeout = CALL_TIMEOUT + patience;
+        Ok(Self { name: address.to_owned(), call_timeout, urgent: client(), bulk: client() })
     }
 
     fn client(&self, lane: i32) -> ExchangeClient<Channel> {
@@ -329,38 +347,38 @@ impl Peer for GrpcPeer {
     }
 
     async fn heads(&self, request: wire::HeadsRequest) -> Result<wire::HeadsResponse, PeerError> {
-        let limit = CALL_TIMEOUT + Duration::from_millis(request.wait_ms.min(MAX_WAIT_MS).into());
+        let limit = self.call_timeout + Duration::from_millis(request.wait_ms.min(MAX_WAIT_MS).into());
         let mut client = self.urgent.clone();
         self.call(limit, client.heads(request)).await
     }
 
     async fn read(&self, request: wire::ReadRequest) -> Result<wire::ReadResponse, PeerError> {
         let mut client = self.client(lane_of(request.feed.as_ref()));
-        self.call(CALL_TIMEOUT, client.read(request)).await
+        self.call(self.call_timeout, client.read(request)).await
     }
 
     async fn push(&self, request: wire::PushRequest) -> Result<wire::PushResponse, PeerError> {
         let mut client = self.client(lane_of(request.feed.as_ref()));
-        self.call(CALL_TIMEOUT, client.push(request)).await
+        self.call(self.call_timeout, client.push(request)).await
     }
 
     async fn stat_media(&self, request: wire::StatMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
         let mut client = self.for_media(request.urgent);
-        self.call(CALL_TIMEOUT, client.stat_media(request)).await
+        self.call(self.call_timeout, client.stat_media(request)).await
     }
 
     async fn read_media(&self, request: wire::ReadMediaRequest) -> Result<wire::ReadMediaResponse, PeerError> {
         let mut client = self.for_media(request.urgent);
-        self.call(CALL_TIMEOUT, client.read_media(request)).await
+        self.call(self.call_timeout, client.read_media(request)).await
     }
 
     async fn write_media(&self, request: wire::WriteMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
         let mut client = self.for_media(request.urgent);
-        self.call(CALL_TIMEOUT, client.write_media(request)).await
+        self.call(self.call_timeout, client.write_media(request)).await
     }
 
     async fn witness(&self, request: wire::WitnessRequest) -> Result<wire::WitnessResponse, PeerError> {
         let mut client = self.bulk.clone();
-        self.call(CALL_TIMEOUT, client.witness(request)).await
+        self.call(self.call_timeout, client.witness(request)).await
     }
 }

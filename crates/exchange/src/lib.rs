@@ -41,7 +41,7 @@ mod witness;
 pub use futures_util::future::BoxFuture;
 
 pub use admit::{Admission, admit};
-pub use bandwidth::{BURST_MS, Bandwidth, Limit};
+pub use bandwidth::{BURST_MS, Bandwidth, Limit, Taken};
 pub use copier::{Action, Alarm, Copier, Input, Settings, head_from_wire};
 pub use deliveries::{Deliveries, ReaderState};
 pub use directory::{SharedDirectory, StoppedFeeds};

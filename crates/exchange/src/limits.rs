@@ -10,6 +10,7 @@ use std::time::Instant;
 use httt_feed::AgencyCode;
 use httt_wire::exchange as wire;
 
+use crate::grpc::ConnectionLimits;
 use crate::quota::{CallQuotas, CallRates, Class};
 use crate::refusal::busy;
 
@@ -31,6 +32,8 @@ pub struct Limits {
     pub member_bytes: usize,
     /// Bytes of all calls of one class in memory at once; one call at least.
     pub all_bytes: usize,
+    /// What comes before calls, where members connect by gRPC.
+    pub connections: ConnectionLimits,
 }
 
 impl Default for Limits {
@@ -42,6 +45,7 @@ impl Default for Limits {
             long_polls: 16,
             member_bytes: 16 * 1024 * 1024,
             all_bytes: 256 * 1024 * 1024,
+            connections: ConnectionLimits::default(),
         }
     }
 }
@@ -106,7 +110,7 @@ impl Limiter {
         Class::ALL.into_iter().map(|class| (class, state.all.get(&class).copied().unwrap_or_default())).collect()
     }
 
-    /// Lets in a call that brought `brought` bytes and takes `memory` bytes while it is under way.
+    /// Lets in a call that brought `brought` bytes and takes at most `memory` bytes while it is under way.
     ///
     /// # Errors
     /// Busy, and when to come back.
@@ -126,10 +130,20 @@ impl Limiter {
 impl Held {
     /// The answer is there and weighs so much: that is charged, and held instead of what it might have been.
     pub(crate) fn answered(&mut self, bytes: usize) {
+        self.came_to(bytes, bytes);
+    }
+
+    /// What was packed is unpacked into so many bytes: they are charged beside the packed ones, and held instead of what
+    /// it might have been.
+    pub(crate) fn unpacked(&mut self, packed: usize, bytes: usize) {
+        self.came_to(bytes.saturating_sub(packed), bytes);
+    }
+
+    fn came_to(&mut self, charged: usize, held: usize) {
         let now_ms = self.inner.now_ms();
         let mut state = self.inner.state();
-        state.quotas.charge(&self.caller, self.class, bytes as u64, now_ms);
-        let kept = bytes.min(self.bytes);
+        state.quotas.charge(&self.caller, self.class, charged as u64, now_ms);
+        let kept = held.min(self.bytes);
         state.leave((&self.caller, self.class), 0, self.bytes - kept);
         drop(state);
         self.bytes = kept;
@@ -256,6 +270,22 @@ mod tests {
         assert!(limiter.enter(&other, Class::Bulk, 0, 400).is_ok());
         answers.pop();
         assert!(limiter.enter(&slow, Class::Bulk, 0, 400).is_ok());
+    }
+
+    #[test]
+    fn what_was_unpacked_is_held_and_charged_as_it_is() {
+        let rates = CallRates { calls: Rate::UNLIMITED, bytes: Rate::per_minute(10_000) };
+        let (limiter, code) = (limiter(Limits { rates, member_bytes: 5_000, ..Limits::default() }), member("H10"));
+        let used = |limiter: &Limiter| limiter.in_use().iter().map(|(_, used)| used.bytes).sum::<usize>();
+        let mut held = limiter.enter(&code, Class::Bulk, 100, 4_000).expect("room");
+        assert_eq!(used(&limiter), 4_000, "what it might come to");
+        held.unpacked(100, 3_000);
+        assert_eq!(used(&limiter), 3_000);
+        assert!(limiter.enter(&code, Class::Bulk, 100, 4_000).is_err(), "there is no room for another");
+        drop(held);
+        let refusal = limiter.enter(&code, Class::Bulk, 10_000, 0).expect_err("3,000 of 10,000 are spent");
+        assert!(refusal.retry_after_ms > PLACE_RETRY_MS, "{refusal:?}");
+        assert!(limiter.enter(&code, Class::Bulk, 7_000, 0).is_ok());
     }
 
     #[test]

@@ -357,9 +357,19 @@ async fn push_again<P: Peer>(
 ) -> Answer {
     let entries = own_entries(log, &feed, after, until, max_bytes).unwrap_or_default();
     let Some(last) = entries.last().map(|entry| entry.sequence) else {
-        // Not at hand here either: no trouble of the link.
-        let refused = Some((RefusalCode::NotFound, 0));
-        return Input::PushedAgain { feed, last: after, refused }.into();
+        // Not at hand here either. Said, so that the peer asks for something else.
+        tracing::warn!(%feed, after, until, peer = peer.name(), "entries that are wanted again are not here");
+        let wanted = Some(feed.to_wire());
+        let lacks = Some(wire::Want { feed: wanted.clone(), after, until });
+        let request = wire::PushRequest { feed: wanted, again: true, lacks, ..Default::default() };
+        let sent = Flow::message(&request);
+        let lacked = Some((RefusalCode::NotFound, 0));
+        return send(peer, meter, feed, (request, sent), |feed, answer| Input::PushedAgain {
+            feed,
+            last: after,
+            refused: answer.refusal.as_ref().map(refused).or(lacked),
+        })
+        .await;
     };
     let (request, sent) = push_request(&feed, entries);
     let request = wire::PushRequest { again: true, ..request };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use httt_feed::{AgencyCode, Digest, Directory, FeedId, Head, Refusal, VerifiedBatch};
+use httt_feed::{AgencyCode, Digest, Directory, FeedId, Head, MAX_SEALED_BYTES, Refusal, VerifiedBatch};
 use httt_log::{Clock, FeedHead, NewEvent, SystemClock};
 use httt_wire::{Message as _, exchange as wire};
 use tokio::sync::watch;
@@ -13,11 +13,11 @@ use crate::admit::Admission;
 use crate::evidence::{BadPushes, Evidence};
 use crate::limits::{Held, Limiter, Limits};
 use crate::meter::{Flow, Meter, Topic};
-use crate::pack::{OnTheWire, pack, unpack};
+use crate::pack::{MAX_UNPACKED_BYTES, OnTheWire, pack, unpack};
 use crate::polls::News;
 use crate::quota::Class;
 use crate::refusal::{away, busy, not_found, refusal_to_wire, unavailable};
-use crate::wants::Wants;
+use crate::wants::{LACK_PAUSE_MS, Wants};
 use crate::{
     Alarm, Deliveries, Gate, MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_HEADS, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media,
     MediaError, Receipts, SharedDirectory, StoppedFeeds, Store, StoreError, Witnessing, admit,
@@ -176,7 +176,7 @@ impl Service {
 
     /// Asks the origin of `feed` for what the store found missing: after `after`, up to `until`.
     pub fn want_again(&self, feed: &FeedId, after: u64, until: u64) {
-        if self.wants.add(feed, after, until) {
+        if self.wants.add(feed, after, until, self.clock.now_ms()) {
             self.news.tell_pushers(&self.directory.get(), feed);
         }
     }
@@ -244,7 +244,7 @@ impl Service {
             changed.truncate(MAX_HEADS);
         }
         let heads = changed.iter().map(|head| wire_head(&head.feed, head.head)).collect();
-        let wants = self.wants.of(|feed| directory.may_push(caller, feed).is_ok());
+        let wants = self.wants.of(caller, self.clock.now_ms(), |feed| directory.may_push(caller, feed).is_ok());
         wire::HeadsResponse { position, heads, more, wants, ..Default::default() }
     }
 
@@ -269,7 +269,9 @@ impl Service {
             return refused(refusal_to_wire(&refusal));
         }
         let most = (request.max_bytes as usize).clamp(1, MAX_CALL_BYTES);
-        let mut held = match self.limiter.enter(caller, Class::of_lane(Some(feed.lane)), 0, most) {
+        // One entry is given however little was asked for.
+        let memory = most.max(MAX_SEALED_BYTES);
+        let mut held = match self.limiter.enter(caller, Class::of_lane(Some(feed.lane)), 0, memory) {
             Ok(held) => held,
             Err(refusal) => return refused(refusal),
         };
@@ -307,7 +309,8 @@ impl Service {
             Err(StoreError::Away { after: missing, until, .. }) => {
                 held(after, 0);
                 self.want_again(feed, missing, until);
-                let refusal = away(feed, missing, until, AWAY_RETRY_MS);
+                let in_vain = self.wants.in_vain(feed, missing, self.clock.now_ms());
+                let refusal = away(feed, missing, until, if in_vain { LACK_PAUSE_MS } else { AWAY_RETRY_MS });
                 wire::ReadResponse { head, refusal: Some(refusal), ..Default::default() }
             }
             Err(StoreError::BeginsLater(why)) => {
@@ -349,14 +352,26 @@ impl Service {
         if let Err(refusal) = directory.may_push(caller, &feed) {
             return refused(&refusal);
         }
-        let brought = request.encoded_len();
-        let _held = match self.limiter.enter(caller, Class::of_lane(Some(feed.lane)), brought, brought) {
+        let (brought, is_packed) = (request.encoded_len(), !request.packed.is_empty());
+        // Before it is unpacked nobody knows what it comes to; a frame says what it likes.
+        let memory = if is_packed { brought + MAX_UNPACKED_BYTES } else { brought };
+        let mut held = match self.limiter.enter(caller, Class::of_lane(Some(feed.lane)), brought, memory) {
             Ok(held) => held,
             Err(refusal) => return self.answer(&feed, vec![], Some(refusal)),
         };
         self.deliveries.seen(caller, self.clock.now_ms());
         let received = Flow::message(&request);
-        let entries = match unpack(OnTheWire { entries: request.entries, packed: request.packed }) {
+        if let (true, Some(lacks)) = (request.again, &request.lacks) {
+            tracing::info!(%caller, %feed, after = lacks.after, "what is wanted is not there either");
+            self.wants.lacks(&feed, lacks.after, caller, self.clock.now_ms());
+        }
+        let unpacking = unpack(OnTheWire { entries: request.entries, packed: request.packed });
+        if is_packed {
+            // What does not unpack took as much trouble as the largest that does.
+            let size = |entries: &Vec<Bytes>| entries.iter().map(Bytes::len).sum();
+            held.unpacked(brought, unpacking.as_ref().map_or(MAX_UNPACKED_BYTES, size));
+        }
+        let entries = match unpacking {
             Ok(entries) => entries,
             Err(refusal) => return refused(&refusal),
         };

@@ -41,25 +41,31 @@ fn feed() -> FeedId {
 }
 
 impl World {
-    /// `h24` knows the directory before.
+    /// `h24` knows the directory before, as it must.
     async fn new(h24: &Node, again_bytes: usize) -> Self {
         Self::with(h24, again_bytes, Why::Archived).await
     }
 
     async fn with(h24: &Node, again_bytes: usize, why: Why) -> Self {
+        Self::of(Node::open("TW"), &[h24], again_bytes, why).await
+    }
+
+    async fn of(tw: Node, readers: &[&Node], again_bytes: usize, why: Why) -> Self {
         let gateway = Node::open_with("NDXP", Options { chunk_bytes: 16 * 1024, ..Options::default() });
         found(&gateway).await;
         let store = LogStore::new(gateway.log.clone()).keeping_again(again_bytes);
         let service = Arc::new(service_over(&gateway, store.clone(), Receipts::Issue));
-        let tw = Node::open("TW");
-        for node in [&tw, h24] {
+        for node in [&[&tw], readers].concat() {
             let peer = Arc::new(MemoryPeer::new("gateway", Arc::clone(&service), node.code.clone()));
             let link = node.copy_with(Arc::clone(&peer), &[node.code.as_str()]);
             node.holds("NDXP→*/directory", 2).await;
             drop(link);
             node.stop.send_replace(true);
         }
-        tw.backlog(FEED, BATCHES).await;
+        // In many chunks, where they are small.
+        for some in batches("TW", FEED, BATCHES, 0).chunks(10) {
+            tw.log.commit(httt_log::Transaction::copy(some.to_vec())).await.expect("takes");
+        }
         let batches = tw.log.read_feed(&feed(), 0, usize::MAX).expect("reads");
         let mut receipts = Vec::new();
         for some in batches.chunks(10) {
@@ -95,6 +101,15 @@ impl World {
         };
         assert_eq!(of(reader), of(&self.tw));
         assert_eq!(self.gateway.log.head(&feed()).map(|head| head.sequence), Some(BATCHES));
+    }
+}
+
+impl World {
+    /// What `reader` holds is what the gateway has receipted.
+    fn same_but_for_the_origin(&self, reader: &Node) {
+        let held: Vec<_> = reader.log.read_feed(&feed(), 0, usize::MAX).expect("reads");
+        let digests = held.iter().map(|entry| httt_feed::body_digest(&entry.bytes).expect("a batch").0.to_vec());
+        assert!(digests.eq(self.receipts.iter().map(|receipt| receipt.digest.clone())));
     }
 }
 
@@ -229,4 +244,57 @@ async fn duplicate(why: Why) {
     let answer = world.service.push(&code("TW"), request).await;
     assert_eq!((answer.refusal, answer.receipts), (None, world.receipts));
     assert_eq!(world.gateway.log.len(), length, "nothing was added");
+}
+
+/// The ministry, of which the older half is in an archive that was taken away; and another reader, which holds that half.
+async fn a_ministry_without_its_older_half() -> (World, Node, Node) {
+    let (h24, h55) = (Node::open("H24"), Node::open("H55"));
+    let tw = Node::open_with("TW", Options { chunk_bytes: 16 * 1024, ..Options::default() });
+    let world = World::of(tw, &[&h24, &h55], DEFAULT_AGAIN_BYTES, Why::Archived).await;
+    let entries = world.tw.log.read_feed(&feed(), 0, usize::MAX).expect("reads");
+    let archive = tempfile::tempdir().expect("dir");
+    let full = world.tw.log.archive(archive.path(), 1_000, None).expect("reports").live;
+    world.tw.log.archive(archive.path(), full / 2, None).expect("archives");
+    drop(archive);
+    let away = |log: &httt_log::Log, sequence| log.batch_away(&feed(), sequence).expect("known").is_some();
+    let older = (1..=BATCHES).take_while(|sequence| away(&world.tw.log, *sequence)).count();
+    assert!(older > 0 && away(&world.gateway.log, older as u64 + 1), "{older} of {full} chunks' batches are away");
+    let older: Vec<_> = entries.iter().take(older).map(|entry| entry.bytes.clone()).collect();
+    let admission = admit(&h55.directory.get(), &feed(), None, &older);
+    assert!(admission.refused.is_none());
+    h55.log.commit(httt_log::Transaction::copy(admission.batches)).await.expect("takes");
+    (world, h24, h55)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_origin_lacks_does_not_keep_other_readers_from_what_it_has() {
+    let (world, h24, h55) = a_ministry_without_its_older_half().await;
+    // The first is wanted first.
+    let read = wire::ReadRequest { feed: Some(feed().to_wire()), after: 0, max_bytes: 1_000, ..Default::default() };
+    let refusal = world.service.read(&h24.code, &read).await.refusal.expect("refused");
+    assert_eq!(refusal_from_wire(&refusal), RefusalCode::Away);
+    for node in [&world.tw, &h24, &h55] {
+        again(node);
+        let peer = MemoryPeer::new("gateway", Arc::clone(&world.service), node.code.clone());
+        node.copy_with(Arc::new(peer), &[node.code.as_str()]);
+    }
+    h55.holds(FEED, BATCHES).await;
+    world.same_but_for_the_origin(&h55);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_of_what_its_origin_lacks_hears_when_to_come_back() {
+    let (world, h24, _) = a_ministry_without_its_older_half().await;
+    again(&world.tw);
+    let peer = MemoryPeer::new("gateway", Arc::clone(&world.service), world.tw.code.clone());
+    world.tw.copy_with(Arc::new(peer), &["TW"]);
+    let read = wire::ReadRequest { feed: Some(feed().to_wire()), after: 0, max_bytes: 1_000, ..Default::default() };
+    loop {
+        let refusal = world.service.read(&h24.code, &read).await.refusal.expect("refused");
+        assert_eq!(refusal_from_wire(&refusal), RefusalCode::Away);
+        if refusal.retry_after_ms >= 60_000 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

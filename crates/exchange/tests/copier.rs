@@ -130,6 +130,66 @@ fn a_busy_feed_does_not_hold_up_an_emergency() {
     assert!(matches!(&actions[..], [Action::Push { feed, .. }] if *feed == emergency));
 }
 
+/// A copier whose peer wants `wants` of a feed of which this node holds 20 batches and the peer as many.
+fn wanted(wants: &[(u64, u64)]) -> (Copier, Vec<Action>, FeedId) {
+    let report = feed("H24→TW/report");
+    let (mut copier, _) = connected(vec![]);
+    copier.handle(2, Input::LocalHead(report.clone(), head(20)));
+    copier.handle(2, Input::Pushed { feed: report.clone(), head: Some(head(20)), refused: None });
+    let actions = wants.iter().flat_map(|(after, until)| wants_of(&mut copier, 3, &report, *after, *until)).collect();
+    (copier, actions, report)
+}
+
+fn wants_of(copier: &mut Copier, now: i64, feed: &FeedId, after: u64, until: u64) -> Vec<Action> {
+    // Whichever call for heads is under way. The answer to it makes the next one.
+    for call in 1..100 {
+        let (log_id, position) = (vec![1], 100 + now as u64);
+        let wants = vec![(feed.clone(), after, until)];
+        let answer = Input::Heads { call, log_id, position, heads: vec![], more: false, wants };
+        let actions = copier.handle(now, answer);
+        if actions.iter().any(|action| matches!(action, Action::AskHeads { .. })) {
+            return actions;
+        }
+    }
+    panic!("no call for heads is under way")
+}
+
+fn brings(actions: &[Action]) -> Vec<(u64, u64)> {
+    let again = actions.iter().filter_map(|action| match action {
+        Action::PushAgain { after, until, .. } => Some((*after, *until)),
+        _ => None,
+    });
+    again.collect()
+}
+
+#[test]
+fn what_is_wanted_and_not_held_is_answered_and_not_answered_again_at_once() {
+    let (mut copier, actions, report) = wanted(&[(30, 40)]);
+    assert_eq!(brings(&actions), [(30, 40)], "it is for the driver to say that it is not here");
+    let lacked = Some((RefusalCode::NotFound, 0));
+    copier.handle(4, Input::PushedAgain { feed: report.clone(), last: 30, refused: lacked });
+    assert_eq!(brings(&wants_of(&mut copier, 5, &report, 30, 40)), []);
+    // Nothing else of the feed waits for that.
+    let actions = copier.handle(6, Input::LocalHead(report.clone(), head(21)));
+    assert!(actions.iter().any(|action| matches!(action, Action::Push { .. })), "{actions:?}");
+    copier.handle(7, Input::Pushed { feed: report.clone(), head: Some(head(21)), refused: None });
+    assert_eq!(brings(&wants_of(&mut copier, 8, &report, 2, 4)), [(2, 4)]);
+    copier.handle(9, Input::PushedAgain { feed: report.clone(), last: 4, refused: None });
+    let later = 10 + Settings::default().lack_pause_ms;
+    assert_eq!(brings(&wants_of(&mut copier, later, &report, 30, 40)), [(30, 40)]);
+}
+
+#[test]
+fn another_want_that_comes_while_one_is_brought_is_brought_whole() {
+    let (mut copier, actions, report) = wanted(&[(2, 10)]);
+    assert_eq!(brings(&actions), [(2, 10)]);
+    assert_eq!(brings(&wants_of(&mut copier, 4, &report, 0, 2)), [], "one call about a feed at a time");
+    let actions = copier.handle(5, Input::PushedAgain { feed: report.clone(), last: 6, refused: None });
+    assert_eq!(brings(&actions), [(0, 2)]);
+    let actions = copier.handle(6, Input::PushedAgain { feed: report, last: 2, refused: None });
+    assert_eq!(brings(&actions), []);
+}
+
 /// Bytes of a batch in the backlog of the tests below.
 const BATCH: usize = 500;
 

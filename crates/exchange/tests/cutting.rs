@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::tls::{Authority, identify};
 use common::*;
-use httt_exchange::grpc::{GrpcPeer, MAX_CONNECTIONS_PER_MEMBER, TlsIdentity, serve};
+use httt_exchange::grpc::{ConnectionLimits, GrpcPeer, TlsIdentity, serve};
 use httt_exchange::*;
 use httt_feed::*;
 use httt_log::NewEvent;
@@ -38,7 +38,12 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let (gateway, service) = gateway().await;
+        Self::with(Limits::default()).await
+    }
+
+    async fn with(limits: Limits) -> Self {
+        let (gateway, _) = gateway().await;
+        let service = Arc::new(plain_service(&gateway, Receipts::Issue).with_limits(limits));
         let authority = Authority::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let address = listener.local_addr().expect("address").to_string();
@@ -68,6 +73,11 @@ impl World {
 
     /// TLS alone, so that the test sees what becomes of the connection itself.
     async fn connect(&self, identity: &TlsIdentity) -> TlsStream<TcpStream> {
+        let stream = TcpStream::connect(&self.address).await.expect("connects");
+        self.shake_hands(stream, identity).await.expect("TLS")
+    }
+
+    async fn shake_hands(&self, stream: TcpStream, identity: &TlsIdentity) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(identity.ca.as_bytes()).expect("ca")).expect("root");
         let chain = vec![CertificateDer::from_pem_slice(identity.certificate.as_bytes()).expect("certificate")];
@@ -80,9 +90,8 @@ impl World {
             .with_client_auth_cert(chain, key)
             .expect("identity");
         config.alpn_protocols = vec![b"h2".to_vec()];
-        let stream = TcpStream::connect(&self.address).await.expect("connects");
         let name = ServerName::try_from("localhost").expect("name");
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("TLS")
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 }
 
@@ -178,10 +187,54 @@ async fn one_connection_too_many_of_a_member_closes_its_oldest() {
     let oldest = world.connect(&h24).await;
     let other = world.connect(&world.authority.identity("H55")).await;
     let mut rest = Vec::new();
-    for _ in 0..MAX_CONNECTIONS_PER_MEMBER {
+    for _ in 0..ConnectionLimits::default().of_member {
         rest.push(world.connect(&h24).await);
     }
     soon("the oldest is closed", closed(oldest)).await;
     assert_eq!(refusal(world.peer(&world.authority.identity("H55")).heads(Default::default()).await), None);
     assert!(tokio::time::timeout(Duration::from_millis(500), closed(other)).await.is_err());
+}
+
+/// A connection from another address of this machine.
+async fn from_address(source: [u8; 4], to: &str) -> std::io::Result<TcpStream> {
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    socket.bind((source, 0).into())?;
+    socket.connect(to.parse().expect("address")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_that_one_address_never_ends_keep_no_other_address_waiting() {
+    let world = World::new().await;
+    // So many that their time limits alone would not make room for anybody within this test's patience.
+    let limits = ConnectionLimits::default();
+    let mut silent = Vec::new();
+    for _ in 0..limits.handshakes * 8 {
+        silent.push(TcpStream::connect(&world.address).await.expect("connects"));
+    }
+    let identity = world.authority.identity("H24");
+    let stream = from_address([127, 0, 0, 2], &world.address).await.expect("connects");
+    soon("another address is served", world.shake_hands(stream, &identity)).await.expect("TLS");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_has_its_share_of_the_connections_and_no_more() {
+    let connections = ConnectionLimits { all: 8, ..ConnectionLimits::default() };
+    let world = World::with(Limits { connections, ..Limits::default() }).await;
+    let (h24, h55) = (world.authority.identity("H24"), world.authority.identity("H55"));
+    let held = [world.connect(&h24).await, world.connect(&h24).await];
+    let mut one_more = TcpStream::connect(&world.address).await.expect("connects");
+    let end = soon("a third of one address is closed", one_more.read(&mut [0])).await;
+    assert!(end.map_or(true, |read| read == 0));
+    let stream = from_address([127, 0, 0, 2], &world.address).await.expect("connects");
+    soon("another address is served", world.shake_hands(stream, &h55)).await.expect("TLS");
+    drop(held);
+    soon("its places come back", async {
+        loop {
+            let stream = TcpStream::connect(&world.address).await.expect("connects");
+            if world.shake_hands(stream, &h24).await.is_ok() {
+                return;
+            }
+        }
+    })
+    .await;
 }

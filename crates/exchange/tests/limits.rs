@@ -153,6 +153,54 @@ async fn a_reader_that_does_not_take_its_answers_holds_bounded_memory_and_nobody
     until(|| world.in_use(Class::Bulk).bytes == 0 && world.in_use(Class::Bulk).calls == 0).await;
 }
 
+/// A push of one entry that packs to next to nothing.
+fn bomb(bytes: usize) -> (wire::PushRequest, usize) {
+    let entries = wire::Entries { entries: vec![vec![0; bytes].into()] };
+    let OnTheWire { packed, .. } = pack(Lane::Status, entries.entries);
+    let feed: FeedId = "H24→TW/status".parse().expect("feed");
+    let request = wire::PushRequest { feed: Some(feed.to_wire()), packed, ..Default::default() };
+    let size = httt_wire::Message::encoded_len(&request);
+    assert!(size < bytes / 1_000, "{size}");
+    (request, size)
+}
+
+#[tokio::test]
+async fn what_unpacks_into_much_costs_its_sender_what_it_unpacks_into() {
+    let rates = CallRates { calls: Rate::UNLIMITED, bytes: Rate::per_minute(4 * 1024 * 1024) };
+    let (gateway, _) = gateway().await;
+    let service = plain_service(&gateway, Receipts::Issue).with_limits(Limits { rates, ..Limits::default() });
+    let (request, size) = bomb(MAX_CALL_BYTES);
+    let mut let_in = 0;
+    loop {
+        let answer = service.push(&code("H24"), request.clone()).await;
+        if answer.refusal.as_ref().map(refusal_from_wire) == Some(RefusalCode::Busy) {
+            break;
+        }
+        let_in += 1;
+        assert!(let_in * size < MAX_CALL_BYTES, "thousands of megabytes for {size} bytes each");
+    }
+    // A minute's worth, and what the minute's share of the time that this takes fills in.
+    assert!((4..20).contains(&let_in), "{let_in}");
+    assert_eq!(service.limiter().in_use().iter().map(|(_, used)| used.bytes).sum::<usize>(), 0, "nothing stays held");
+}
+
+#[tokio::test]
+async fn a_frame_that_does_not_unpack_costs_as_much_as_the_largest_that_does() {
+    let rates = CallRates { calls: Rate::UNLIMITED, bytes: Rate::per_minute(4 * 1024 * 1024) };
+    let (gateway, _) = gateway().await;
+    let service = plain_service(&gateway, Receipts::Issue).with_limits(Limits { rates, ..Limits::default() });
+    let feed: FeedId = "H24→TW/status".parse().expect("feed");
+    let packed = bytes::Bytes::from_static(b"no frame at all");
+    let request = wire::PushRequest { feed: Some(feed.to_wire()), packed, ..Default::default() };
+    let mut answers = Vec::new();
+    for _ in 0..20 {
+        let answer = service.push(&code("H24"), request.clone()).await;
+        answers.extend(answer.refusal.as_ref().map(refusal_from_wire));
+    }
+    assert_eq!(answers[0], RefusalCode::Malformed);
+    assert!(answers.contains(&RefusalCode::Busy), "{answers:?}");
+}
+
 #[tokio::test]
 async fn media_of_an_emergency_are_urgent_calls() {
     let (gateway, _) = gateway().await;

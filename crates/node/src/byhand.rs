@@ -7,6 +7,9 @@
 //!
 //! Both are streams: neither side ever holds more than a frame of the file.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
@@ -14,13 +17,13 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
 use axum::{BoxError, Json as Answer};
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use httt_domain::accounts::Action;
 use httt_exchange::carry::{Decoder, ExportError, Exporter, ImportReport, Importer, Manifest, Part, Selection};
 use httt_feed::{AgencyCode, FeedId, Lane};
 use httt_log::ReadError;
 use serde::Deserialize;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 use crate::accounts::Principal;
 use crate::assembly::Node;
@@ -32,6 +35,12 @@ use crate::models::ModelSet;
 pub const MAX_UPLOAD_BYTES: u64 = 8 << 30;
 /// Files taken or made at once, since each costs a frame's memory and the disk's time.
 const AT_ONCE: usize = 4;
+
+/// How long a client may take for the next [`HANDED_BYTES`] of its file. One that stands still longer than that gets no
+/// more of it: its place is another's.
+const STALLED_AFTER: Duration = Duration::from_secs(120);
+/// What a client is handed at a time. Small, so that a thin link is seen to go on.
+const HANDED_BYTES: usize = 64 * 1024;
 
 static PLACES: Semaphore = Semaphore::const_new(AT_ONCE);
 
@@ -197,20 +206,53 @@ pub(crate) async fn export<S: ModelSet>(
     let export = begun.map_err(|error| export_error(&error))?;
     tracing::info!(account = actor.account, reader = %selection.reader, "feeds exported by hand");
     let name = format!("attachment; filename=\"{}-{}.httt\"", desk.node.code, selection.reader);
-    let pieces = stream::unfold(Some((export, place)), |making| async move {
-        let (mut export, place) = making?;
-        match export.next().await {
-            Ok(Some(bytes)) => Some((Ok::<Bytes, BoxError>(bytes), Some((export, place)))),
-            Ok(None) => None,
-            Err(error) => {
-                // The answer has begun: it breaks off, and the file tells by itself that it is torn.
-                tracing::error!(%error, "an export broke off");
-                Some((Err(error.into()), None))
-            }
-        }
+    let pieces = stream::unfold(export, |mut export| async move {
+        let piece = export.next().await.transpose()?;
+        Some((piece.map_err(BoxError::from), export))
     });
     let kind = (CONTENT_TYPE, "application/octet-stream".to_owned());
-    Ok(([kind, (CONTENT_DISPOSITION, name)], Body::from_stream(pieces)).into_response())
+    Ok(([kind, (CONTENT_DISPOSITION, name)], handed(pieces, place)).into_response())
+}
+
+/// A body of `pieces`, which keeps `place` until the client has them all, is gone, or stands still.
+fn handed(pieces: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static, place: impl Send + 'static) -> Body {
+    let (hand, handed) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let _place = place;
+        let mut pieces = pin!(pieces);
+        while let Some(piece) = pieces.next().await {
+            let mut piece = match piece {
+                Ok(piece) => piece,
+                Err(error) => {
+                    // The answer has begun: it breaks off, and the file tells by itself that it is torn.
+                    tracing::error!(%error, "an export broke off");
+                    return;
+                }
+            };
+            while !piece.is_empty() {
+                let next = piece.split_to(piece.len().min(HANDED_BYTES));
+                match tokio::time::timeout(STALLED_AFTER, hand.send(Some(next))).await {
+                    Ok(Ok(())) => {}
+                    // The client is gone.
+                    Ok(Err(_)) => return,
+                    Err(_) => {
+                        tracing::warn!(stalled = ?STALLED_AFTER, "an export was cut: its client takes nothing");
+                        return;
+                    }
+                }
+            }
+        }
+        // Whole. A channel that ends without this word was cut.
+        let _ = hand.send(None).await;
+    });
+    Body::from_stream(stream::unfold(Some(handed), |handed| async {
+        let mut handed = handed?;
+        match handed.recv().await {
+            Some(Some(piece)) => Some((Ok(piece), Some(handed))),
+            Some(None) => None,
+            None => Some((Err("the export broke off"), None)),
+        }
+    }))
 }
 
 /// What the file in the body says of itself, if there is one.
@@ -251,5 +293,44 @@ fn export_error(error: &ExportError) -> ApiError {
             format!("Không xuất được: {}.", other.vi()),
             format!("Not exported: {other}."),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const PIECE: usize = 100_000;
+
+    fn pieces(count: usize) -> impl Stream<Item = Result<Bytes, BoxError>> {
+        stream::iter((0..count).map(|_| Ok(Bytes::from(vec![7; PIECE]))))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_stands_still_loses_its_place_and_hears_that_its_file_is_torn() {
+        let places = Arc::new(Semaphore::new(1));
+        let place = Arc::clone(&places).acquire_owned().await.expect("open");
+        let mut body = handed(pieces(1_000), place).into_data_stream();
+        assert!(body.next().await.expect("a piece").is_ok());
+        // The clock stands still while anything else can be done, so this ends when the client has been given up.
+        let _free = places.acquire().await.expect("open");
+        let rest: Vec<_> = body.collect().await;
+        assert!(rest.last().expect("an end").is_err() && rest.len() < 10, "{} pieces", rest.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_client_gets_all_of_its_file() {
+        let places = Arc::new(Semaphore::new(1));
+        let place = Arc::clone(&places).acquire_owned().await.expect("open");
+        let mut body = handed(pieces(20), place).into_data_stream();
+        let mut size = 0;
+        while let Some(piece) = body.next().await {
+            size += piece.expect("not cut").len();
+            tokio::time::sleep(STALLED_AFTER * 9 / 10).await;
+        }
+        assert_eq!(size, 20 * PIECE);
+        assert!(places.acquire().await.is_ok(), "and gives its place back");
     }
 }

@@ -28,8 +28,8 @@ pub use crate::media::TransferError;
 /// Largest answer taken from a platform.
 const MAX_ANSWER_BYTES: usize = httt_exchange::MAX_MESSAGE_BYTES + 64 * 1024;
 
-/// Least limit of a link: below it a batch takes longer than a call may.
-const MIN_KBIT_S: u64 = 8;
+/// Least limit of a link.
+const MIN_KBIT_S: u64 = 1;
 /// Largest limit: 10 Gbit/s, where a limit is a mistake.
 const MAX_KBIT_S: u64 = 10_000_000;
 /// Most of a link that is kept for emergencies, percent.
@@ -103,7 +103,7 @@ impl UpstreamConfig {
                 let limit = Limit { bytes_per_s: self.max_kbit_s * 1_000 / 8, emergency_percent: self.emergency_share };
                 Ok(Some(Bandwidth::new(limit)))
             }
-            _ => Err(UpstreamError::Config("max_kbit_s is 0 (no limit) or from 8 to 10000000")),
+            _ => Err(UpstreamError::Config("max_kbit_s is 0 (no limit) or from 1 to 10000000")),
         }
     }
 }
@@ -211,17 +211,19 @@ impl Upstream {
     /// # Errors
     /// Configuration or certificates that make no sense.
     pub fn new(config: &UpstreamConfig, tls: &tls::TlsConfig, node: &Node) -> Result<Self, UpstreamError> {
+        let bandwidth = config.bandwidth()?;
+        let patience = bandwidth.as_ref().map_or(Duration::ZERO, Bandwidth::patience);
         let peer = match config.kind {
             UpstreamKind::Grpc => {
                 let identity = tls_identity(tls)?;
-                AnyPeer::Grpc(Box::new(GrpcPeer::new(&config.address, &config.server_name, &identity)?))
+                AnyPeer::Grpc(Box::new(GrpcPeer::patient(&config.address, &config.server_name, &identity, patience)?))
             }
-            UpstreamKind::Rest => AnyPeer::Rest(Box::new(platform::peer(config, tls)?)),
+            UpstreamKind::Rest => AnyPeer::Rest(Box::new(platform::peer(config, tls)?.with_patience(patience))),
         };
         let start_alone_after = Duration::from_millis(config.start_alone_after_ms);
         let (media, meter) = (Arc::clone(&node.media), node.meter.clone());
         let (peer, link, range) = (Arc::new(peer), Link::default(), Arc::default());
-        Ok(Self { peer, link, media, meter, range, bandwidth: config.bandwidth()?, start_alone_after })
+        Ok(Self { peer, link, media, meter, range, bandwidth, start_alone_after })
     }
 
     /// The link's state.

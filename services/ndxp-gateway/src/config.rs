@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU8, NonZeroU32, NonZeroUsize};
 
 use anyhow::Context as _;
 use httt_feed::AgencyCode;
@@ -10,6 +10,7 @@ use httt_node::accounts::AccountsConfig;
 use httt_node::assembly::NodeConfig;
 use httt_node::config::{ConfigPath, HttpConfig, TelemetryConfig, TlsConfig};
 use httt_node::exchange::Limits;
+use httt_node::exchange::grpc::ConnectionLimits;
 use httt_node::exchange::quota::{CallRates, Rate};
 use serde::Deserialize;
 
@@ -17,6 +18,9 @@ use crate::jetstream::JetStreamConfig;
 use crate::retention::MaxAgeDays;
 
 const MIB: usize = 1024 * 1024;
+
+/// Most connections that can be configured: each takes a file descriptor, and memory.
+const MAX_CONNECTIONS: usize = 1_000_000;
 
 /// Everything `ndxp-gateway` reads; unknown keys are refused. `deploy/ndxp-gateway.toml` documents each key.
 #[derive(Debug, Deserialize)]
@@ -80,6 +84,14 @@ pub struct LimitsConfig {
     pub all_mib: NonZeroUsize,
     /// Members with rates of their own.
     pub members: BTreeMap<String, MemberLimits>,
+    /// Connections at a time, a million at most.
+    pub connections: NonZeroUsize,
+    /// Of one member; one more closes its oldest.
+    pub member_connections: NonZeroUsize,
+    /// TLS handshakes at a time.
+    pub handshakes: NonZeroUsize,
+    /// Percent of the connections and of the handshakes that one source address may have.
+    pub address_percent: NonZeroU8,
 }
 
 /// Rates of one member; what is left out is as for all.
@@ -104,6 +116,10 @@ impl Default for LimitsConfig {
             member_mib: count(limits.member_bytes / MIB),
             all_mib: count(limits.all_bytes / MIB),
             members: BTreeMap::new(),
+            connections: count(limits.connections.all),
+            member_connections: count(limits.connections.of_member),
+            handshakes: count(limits.connections.handshakes),
+            address_percent: NonZeroU8::new(limits.connections.address_percent).unwrap_or(NonZeroU8::MIN),
         }
     }
 }
@@ -112,7 +128,7 @@ impl LimitsConfig {
     /// The limits as the exchange takes them.
     ///
     /// # Errors
-    /// A member of `members` that has no agency's code.
+    /// A member of `members` that has no agency's code; connections that do not fit into one another.
     pub fn limits(&self) -> anyhow::Result<Limits> {
         let rates = |calls: u64, mib: u64| CallRates {
             calls: Rate::per_minute(calls),
@@ -130,7 +146,19 @@ impl LimitsConfig {
             long_polls: self.long_polls.get(),
             member_bytes: self.member_mib.get().saturating_mul(MIB),
             all_bytes: self.all_mib.get().saturating_mul(MIB),
+            connections: self.connection_limits()?,
         })
+    }
+
+    fn connection_limits(&self) -> anyhow::Result<ConnectionLimits> {
+        let (all, address_percent) = (self.connections.get(), self.address_percent.get());
+        anyhow::ensure!(all <= MAX_CONNECTIONS, "[exchange.limits] connections: at most {MAX_CONNECTIONS}");
+        for (key, value) in [("member_connections", self.member_connections), ("handshakes", self.handshakes)] {
+            anyhow::ensure!(value.get() <= all, "[exchange.limits] {key}: no more than connections, which is {all}");
+        }
+        anyhow::ensure!(address_percent <= 100, "[exchange.limits] address_percent: a percentage from 1 to 100");
+        let (of_member, handshakes) = (self.member_connections.get(), self.handshakes.get());
+        Ok(ConnectionLimits { all, of_member, handshakes, address_percent })
     }
 }
 

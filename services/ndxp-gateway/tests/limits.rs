@@ -21,12 +21,13 @@ fn the_defaults_are_those_that_the_sample_shows() {
         .filter(|line| line.contains(" = ") && !line.starts_with("members"))
         .map(|line| format!("{line}\n"))
         .collect();
-    assert_eq!(shown.lines().count(), 6);
+    assert_eq!(shown.lines().count(), 10);
     let (shown, default) = (parsed(&shown), config.exchange.limits);
     assert_eq!(format!("{shown:?}"), format!("{default:?}"));
     let (limits, plain) = (default.limits().expect("good"), Limits::default());
     assert_eq!((limits.calls_under_way, limits.long_polls), (plain.calls_under_way, plain.long_polls));
     assert_eq!((limits.member_bytes, limits.all_bytes), (plain.member_bytes, plain.all_bytes));
+    assert_eq!(limits.connections, plain.connections);
     assert_eq!(config.exchange.delivery_every_s.get(), 300);
 }
 
@@ -44,7 +45,23 @@ fn a_member_has_its_own_rates_and_what_it_leaves_out_is_as_for_all() {
 fn what_makes_no_sense_is_refused_with_its_name() {
     let wrong = parsed("members = { \"h 55\" = {} }").limits().expect_err("no code");
     assert!(format!("{wrong:#}").contains("[exchange.limits] members: \"h 55\""), "{wrong:#}");
-    for text in ["long_polls = 0", "calls_a_minute = 5", "members = { H55 = { member_mib = 1 } }"] {
+    for (text, says) in [
+        ("connections = 8\nhandshakes = 9\nmember_connections = 2", "handshakes: no more than connections"),
+        ("connections = 8\nhandshakes = 8\nmember_connections = 9", "member_connections: no more than connections"),
+        ("connections = 1000001", "connections: at most"),
+        ("address_percent = 101", "address_percent: a percentage from 1 to 100"),
+    ] {
+        let wrong = parsed(text).limits().expect_err(text);
+        assert!(format!("{wrong:#}").contains(says), "{wrong:#}");
+    }
+    for text in [
+        "long_polls = 0",
+        "connections = 0",
+        "address_percent = 0",
+        "handshakes = -1",
+        "calls_a_minute = 5",
+        "members = { H55 = { member_mib = 1 } }",
+    ] {
         assert!(toml::from_str::<LimitsConfig>(text).is_err(), "{text}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use httt_domain::area::Areas;
@@ -14,9 +14,10 @@ use httt_domain::schedule::{DELIVERY_STREAM, KnownBulletin};
 use httt_feed::{AgencyCode, Audience, Digest, Lane};
 use httt_log::{CommitError, NewEvent, Transaction};
 use httt_node::desk::Desk;
+use httt_node::http::ApiError;
 use httt_wire::{Message, Name};
 use ring::digest::{Context, SHA256};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{MutexGuard, Semaphore, watch};
 use uuid::{Builder, Uuid};
 
 use crate::config::DevicesConfig;
@@ -79,7 +80,7 @@ pub(crate) struct Inner {
     pub(crate) played: Mutex<PlayedNews>,
     /// Schedules as devices get them, by commune.
     pub(crate) schedules: Mutex<HashMap<String, CachedSchedules>>,
-    /// Held while ordinals are given or a schedule is decided on. Their streams move with every status tick and with
+    /// Held while ordinals are given or a schedule is decided on, see [`Inner::turn`]. Their streams move with every status tick and with
     /// every device that answers, so expected versions of the streams would refuse people for no reason.
     pub(crate) deciding: tokio::sync::Mutex<()>,
     /// How much each device may write.
@@ -118,7 +119,7 @@ pub(crate) struct CachedSchedules {
     pub(crate) answer: Bytes,
 }
 
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -138,6 +139,22 @@ impl Inner {
     /// This node's agency code.
     pub(crate) fn own(&self) -> &str {
         self.desk.node.code.as_str()
+    }
+
+    /// One's turn to decide, on models that know everything said before.
+    ///
+    /// # Errors
+    /// 503: they are behind the log. What was decided on them could be wrong, and would be sealed for good.
+    pub(crate) async fn turn(&self) -> Result<MutexGuard<'_, ()>, ApiError> {
+        let turn = self.deciding.lock().await;
+        // Looked at within the turn: who had it before may have written.
+        if self.desk.models.reached(self.desk.node.log.len()).await {
+            return Ok(turn);
+        }
+        Err(ApiError::unavailable(
+            "Hệ thống đang xử lý dữ liệu mới nhận. Chưa có gì được ghi; hãy thử lại sau ít phút.",
+            "The node is still taking in what it received. Nothing was written; try again in some minutes.",
+        ))
     }
 
     /// Everything that is for the ministry.

@@ -63,6 +63,46 @@ async fn clusters_are_registered_all_or_none() {
     running.stop().await;
 }
 
+/// What the models do not know yet: cluster 1 of the node's own register, said by the node itself.
+async fn said_behind_the_models(running: &Running) {
+    let event = ClustersRegistered {
+        clusters: vec![httt_wire::cluster::Cluster {
+            ordinal: 1,
+            imei: imei(1),
+            commune: COMMUNE.into(),
+            name: "Thôn 1".into(),
+            ..Default::default()
+        }],
+    };
+    let audience = httt_feed::Audience::One(code("TW"));
+    let event = httt_log::NewEvent::of(audience, httt_feed::Lane::Status, "clusters", &event);
+    running.started.node.log.commit(httt_log::Transaction::append([event])).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_decided_on_models_that_are_behind_the_log() {
+    let place = Place::new(Pace { tick: 3_600_000, ..QUICK });
+    let running = place.start().await;
+    let (officer, commune) = (running.person("officer").await, running.person("commune").await);
+    let still = running.started.models.hold_still().await;
+    said_behind_the_models(&running).await;
+    let length = running.started.node.log.len();
+    let set = json!({ "commune": COMMUNE, "name": "Buổi sáng", "bulletins": [] });
+    for (person, method, path, body) in [
+        (&officer, Method::POST, "/api/v1/clusters", json!([cluster(2, COMMUNE)])),
+        (&commune, Method::POST, "/api/v1/schedules", set),
+        (&commune, Method::DELETE, "/api/v1/schedules/s1", json!({ "reason": "thôi" })),
+    ] {
+        let (status, answer) = person.send(method, path, Some(&body)).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}: {answer}");
+    }
+    assert_eq!(running.started.node.log.len(), length, "nothing was written");
+    drop(still);
+    let registered = officer.post("/api/v1/clusters", &json!([cluster(2, COMMUNE)])).await;
+    assert_eq!(registered[0]["ordinal"], 2);
+    running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_registrations_at_once_give_no_ordinal_twice() {
     let place = Place::new(QUICK);

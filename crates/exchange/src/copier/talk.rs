@@ -68,7 +68,8 @@ pub enum Input {
         feed: FeedId,
         /// The last sequence that was sent.
         last: u64,
-        /// The peer's refusal and when to come back (ms), if it refused.
+        /// The peer's refusal and when to come back (ms), if it refused. [`RefusalCode::NotFound`]: nothing was sent, for
+        /// this node does not have it, and the peer was told so.
         refused: Option<(RefusalCode, u32)>,
     },
     /// This call for heads got no answer.

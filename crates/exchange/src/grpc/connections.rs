@@ -29,16 +29,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use super::addresses::{Addresses, ConnectionLimits, Place};
 use super::{GrpcError, Identify, TlsIdentity};
 
-/// Connections at a time; the next wait in the kernel's queue.
-pub const MAX_CONNECTIONS: usize = 4_096;
-/// Connections of one member at a time. A node needs two; the rest is for those that broke and were not noticed yet. One
-/// more closes the oldest.
-pub const MAX_CONNECTIONS_PER_MEMBER: usize = 16;
-/// Handshakes at a time: each costs a signature, and somebody may want them all.
-pub const MAX_HANDSHAKES: usize = 64;
-/// How long a caller may take to show its certificate.
+/// How long a caller may take to show its certificate, and how long it may wait for its turn to do so.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection lives on once its member or certificate is refused, so that it can hear why.
 const CUT_GRACE: Duration = Duration::from_secs(2);
@@ -64,8 +58,8 @@ struct Entry {
 }
 
 /// The connections that are open.
-#[derive(Default)]
 pub(super) struct Registry {
+    of_member: usize,
     entries: Mutex<Entries>,
 }
 
@@ -76,6 +70,10 @@ struct Entries {
 }
 
 impl Registry {
+    pub(super) fn new(limits: &ConnectionLimits) -> Self {
+        Self { of_member: limits.of_member, entries: Mutex::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -85,7 +83,7 @@ impl Registry {
         let caller = Caller { member, certificate };
         let mut entries = self.lock();
         let same = |entry: &&Entry| entry.caller.member == caller.member;
-        if entries.open.values().filter(same).count() >= MAX_CONNECTIONS_PER_MEMBER {
+        if entries.open.values().filter(same).count() >= self.of_member {
             let oldest = entries.open.iter().find(|(_, entry)| same(entry)).map(|(id, _)| *id);
             if let Some(oldest) = oldest {
                 tracing::warn!(member = %caller.member, "too many connections of one member; the oldest is closed");
@@ -162,6 +160,7 @@ pub(super) struct Connection {
     id: u64,
     registry: Arc<Registry>,
     _slot: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Drop for Connection {
@@ -231,6 +230,7 @@ impl AsyncWrite for Connection {
 /// Accepts connections and hands those of members on, until `stopping` turns true.
 pub(super) struct Acceptor {
     pub(super) listener: TcpListener,
+    pub(super) limits: ConnectionLimits,
     pub(super) tls: TlsAcceptor,
     pub(super) identify: Identify,
     pub(super) registry: Arc<Registry>,
@@ -239,23 +239,34 @@ pub(super) struct Acceptor {
 
 impl Acceptor {
     pub(super) async fn run(self, mut stopping: watch::Receiver<bool>) {
-        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let turns = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let slots = Arc::new(Semaphore::new(self.limits.all));
+        let turns = Arc::new(Semaphore::new(self.limits.handshakes));
+        let addresses = Addresses::new(&self.limits);
         let mut handshakes = JoinSet::new();
         loop {
             let accepted = tokio::select! {
                 _ = stopping.wait_for(|stopping| *stopping) => return,
-                accepted = self.next(&slots, &turns) => accepted,
+                accepted = self.next(&slots) => accepted,
             };
             while handshakes.try_join_next().is_some() {}
-            let Some((stream, address, slot, turn)) = accepted else { continue };
-            let (tls, identify) = (self.tls.clone(), self.identify);
+            let Some((stream, address, slot)) = accepted else { continue };
+            let Some(place) = addresses.place(address.ip()) else {
+                tracing::info!(%address, limit = self.limits.of_address(), "too many connections of one address; closed");
+                continue;
+            };
+            let (tls, identify, turns) = (self.tls.clone(), self.identify, Arc::clone(&turns));
             let (registry, accepted) = (Arc::clone(&self.registry), self.accepted.clone());
             handshakes.spawn(async move {
+                // In this order: who waits behind others of its address keeps nobody else waiting.
+                let turn = async { Some((place.turn().await?, turns.acquire_owned().await.ok()?)) };
+                let Ok(Some(turn)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, turn).await else {
+                    return tracing::info!(%address, "too many TLS handshakes before this one; closed");
+                };
                 if let Some((stream, member, certificate)) = handshake(stream, address, &tls, identify).await {
                     drop(turn);
                     let (id, caller, cutting) = registry.add(member, certificate);
-                    let connection = Connection { stream, caller, cutting: Some(cutting), id, registry, _slot: slot };
+                    let cutting = Some(cutting);
+                    let connection = Connection { stream, caller, cutting, id, registry, _slot: slot, _place: place };
                     // Fails only when the server has ended.
                     let _ = accepted.send(connection).await;
                 }
@@ -263,19 +274,14 @@ impl Acceptor {
         }
     }
 
-    async fn next(
-        &self,
-        slots: &Arc<Semaphore>,
-        turns: &Arc<Semaphore>,
-    ) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+    async fn next(&self, slots: &Arc<Semaphore>) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         if slots.available_permits() == 0 {
-            tracing::warn!(limit = MAX_CONNECTIONS, "no more connections; the next wait");
+            tracing::warn!(limit = self.limits.all, "no more connections; the next wait");
         }
-        // Neither semaphore is ever closed.
+        // Never closed.
         let slot = Arc::clone(slots).acquire_owned().await.ok()?;
-        let turn = Arc::clone(turns).acquire_owned().await.ok()?;
         match self.listener.accept().await {
-            Ok((stream, address)) => Some((stream, address, slot, turn)),
+            Ok((stream, address)) => Some((stream, address, slot)),
             Err(error) => {
                 tracing::warn!(%error, "connection not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -58,6 +58,8 @@ pub struct RestPeer {
     format: BodyFormat,
     urgent: HttpSend,
     bulk: HttpSend,
+    /// Longest that a call without waiting may take.
+    call_timeout: Duration,
     token: Mutex<Option<String>>,
 }
 
@@ -80,12 +82,13 @@ struct Call<'a> {
     path: String,
     body: Option<(&'static str, Bytes)>,
     if_none_match: Option<String>,
-    limit: Duration,
+    /// How long it waits for news.
+    waits: Duration,
 }
 
 impl<'a> Call<'a> {
     fn get(send: &'a HttpSend, path: String) -> Self {
-        Self { send, method: Method::GET, path, body: None, if_none_match: None, limit: CALL_TIMEOUT }
+        Self { send, method: Method::GET, path, body: None, if_none_match: None, waits: Duration::ZERO }
     }
 }
 
@@ -94,7 +97,14 @@ impl RestPeer {
     /// connections of their own, so that no bulk transfer's flow control stands before an emergency.
     pub fn new(base: &str, credentials: Credentials, format: BodyFormat, urgent: HttpSend, bulk: HttpSend) -> Self {
         let base = base.trim_end_matches('/').to_owned();
-        Self { base, credentials, format, urgent, bulk, token: Mutex::new(None) }
+        Self { base, credentials, format, urgent, bulk, call_timeout: CALL_TIMEOUT, token: Mutex::new(None) }
+    }
+
+    /// Lets calls take so much longer, see [`Bandwidth::patience`](crate::Bandwidth::patience).
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.call_timeout += patience;
+        self
     }
 
     fn unreachable(&self, cause: impl Into<String>) -> PeerError {
@@ -121,7 +131,7 @@ impl RestPeer {
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Bytes::from_static(b"grant_type=client_credentials"))
             .map_err(|error| NoToken::Failed(self.wrong(error.to_string())))?;
-        let response = (self.urgent)(request, CALL_TIMEOUT).await;
+        let response = (self.urgent)(request, self.call_timeout).await;
         let response = response.map_err(|cause| NoToken::Failed(self.unreachable(cause)))?;
         if let Some(refusal) = not_now(&response) {
             return Err(NoToken::Busy(refusal));
@@ -187,7 +197,8 @@ impl RestPeer {
             }
             let body = call.body.as_ref().map(|(_, body)| body.clone()).unwrap_or_default();
             let request = request.body(body).map_err(|error| self.wrong(error.to_string()))?;
-            let response = (call.send)(request, call.limit).await.map_err(|cause| self.unreachable(cause))?;
+            let response =
+                (call.send)(request, self.call_timeout + call.waits).await.map_err(|cause| self.unreachable(cause))?;
             match response.status() {
                 // Expired, or the platform restarted: one new token, once.
                 StatusCode::UNAUTHORIZED if spoiled.is_none() && held.is_some() => spoiled = held,
@@ -278,9 +289,9 @@ impl Peer for RestPeer {
     async fn heads(&self, request: wire::HeadsRequest) -> Result<wire::HeadsResponse, PeerError> {
         let (log_id, after, wait_ms) = (request.log_id, request.after, request.wait_ms);
         let path = format!("/exchange/v1/heads?log_id={}&after={after}&wait_ms={wait_ms}", hex::encode(&log_id));
-        let limit = CALL_TIMEOUT + Duration::from_millis(wait_ms.min(MAX_WAIT_MS).into());
+        let waits = Duration::from_millis(wait_ms.min(MAX_WAIT_MS).into());
         let if_none_match = (!log_id.is_empty()).then(|| heads_etag(&log_id, after));
-        let answer = self.call(Call { limit, if_none_match, ..Call::get(&self.urgent, path) }).await?;
+        let answer = self.call(Call { waits, if_none_match, ..Call::get(&self.urgent, path) }).await?;
         let nothing_new = || wire::HeadsResponse { log_id, position: after, ..Default::default() };
         Ok(answer.unwrap_or_else(nothing_new))
     }

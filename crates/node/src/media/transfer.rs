@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use httt_exchange::{Bandwidth, Flow, MAX_MEDIA_RANGE, Meter, Peer, PeerError, Topic};
+use httt_exchange::{Bandwidth, Flow, MAX_MEDIA_RANGE, Meter, Peer, PeerError, Taken, Topic};
 use httt_feed::Digest;
 use httt_wire::exchange as wire;
 
@@ -161,25 +161,25 @@ impl<P: Peer> Transfers<'_, P> {
     }
 
     /// Waits for a turn; gives the size of the range, and what was taken of the bandwidth for it.
-    async fn turn(&self, urgent: bool) -> (usize, Option<usize>) {
+    async fn turn(&self, urgent: bool) -> (usize, Option<Taken>) {
         let most = self.range.get();
         match self.bandwidth {
             None => (most, None),
             Some(bandwidth) if urgent => (bandwidth.burst_bytes().clamp(1, most), None),
             Some(bandwidth) => {
                 let taken = bandwidth.media_turn().await;
-                (taken.clamp(1, most), Some(taken))
+                (taken.bytes().clamp(1, most), Some(taken))
             }
         }
     }
 
-    fn count(&self, taken: Option<usize>, sent: Flow, received: Flow) {
+    fn count(&self, taken: Option<Taken>, sent: Flow, received: Flow) {
         self.meter.count(self.peer.name(), Topic::Media, sent, received);
         let bytes = usize::try_from(sent.wire_bytes + received.wire_bytes).unwrap_or(usize::MAX);
         match (self.bandwidth, taken) {
-            (Some(bandwidth), Some(taken)) => bandwidth.settle(taken, bytes),
+            (_, Some(taken)) => taken.settle(bytes),
             (Some(bandwidth), None) => bandwidth.urgent_media(bytes),
-            (None, _) => {}
+            (None, None) => {}
         }
     }
 }

@@ -38,7 +38,7 @@ struct Inner<S> {
     folded: RwLock<Folded<S>>,
     /// While it is held the fold stands still: what is then read for long keeps nobody else from reading, as a writer
     /// that waits for [`Self::folded`] would.
-    still: tokio::sync::Mutex<()>,
+    still: Arc<tokio::sync::Mutex<()>>,
     /// Held by whoever compares or rebuilds.
     busy: tokio::sync::Mutex<()>,
     /// How far that is.
@@ -90,7 +90,7 @@ impl<S: ModelSet> Models<S> {
         known.send_replace(from);
         let models = Self(Arc::new(Inner {
             folded: RwLock::new(folded),
-            still: tokio::sync::Mutex::default(),
+            still: Arc::default(),
             busy: tokio::sync::Mutex::default(),
             progress: watch::Sender::new(None),
             position,
@@ -150,6 +150,12 @@ impl<S: ModelSet> Models<S> {
     /// How far the models are, in entries; changes are told.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.0.position.clone()
+    }
+
+    /// Lets the fold stand still, and readers read, for as long as what this gives is held: to see what is done on models
+    /// that are behind the log.
+    pub async fn hold_still(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.0.still).lock_owned().await
     }
 
     /// How far a comparison or rebuild under way is; `None` while there is none.

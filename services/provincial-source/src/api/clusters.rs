@@ -148,7 +148,7 @@ pub(crate) async fn register(
         .into_iter()
         .map(|ClusterInput { imei, commune, name, vendor }| NewCluster { imei, commune, name, vendor })
         .collect();
-    let _turn = province.deciding.lock().await;
+    let _turn = province.turn().await?;
     let decided = province.desk.models.read(|models| {
         let register = models.clusters.register(province.own()).cloned().unwrap_or_default();
         register.decide(&clusters, &actor, province.areas, &province.home)

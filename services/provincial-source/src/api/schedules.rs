@@ -169,7 +169,7 @@ pub(crate) async fn set(
         commune: input.commune,
         bulletins: input.bulletins,
     };
-    let _turn = province.deciding.lock().await;
+    let _turn = province.turn().await?;
     let (decided, held) = province.desk.models.read(|models| {
         let ids = new.bulletins.iter().map(|item| &item.bulletin);
         let known: BTreeMap<_, _> =
@@ -197,10 +197,11 @@ pub(crate) async fn cancel(
     Path(id): Path<String>,
     Json(input): Json<CancelInput>,
 ) -> Result<Json<ScheduleAnswer>, ApiError> {
+    actor(&principal, Action::SetSchedule)?;
+    let _turn = province.turn().await?;
     let held = find(&province, &id)?;
     let actor = actor_for(&province, &principal, Action::SetSchedule, &held.commune)?;
     let now_ms = province.desk.now_ms();
-    let _turn = province.deciding.lock().await;
     let (decided, version) = province.desk.models.read(|models| {
         let schedule = models.schedules.get(&id).map(|view| view.schedule.clone()).unwrap_or_default();
         let context = context(&province, actor, now_ms, NOTHING_KNOWN);

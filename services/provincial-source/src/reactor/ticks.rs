@@ -93,10 +93,7 @@ fn last_restated(province: &Province) -> Option<i64> {
 /// knows is old or wrong: it would be sealed for good.
 async fn restate(province: &Province) -> bool {
     // A cluster registered between the look and the commit would be left out for good.
-    let _turn = province.deciding.lock().await;
-    if !province.desk.models.reached(province.desk.node.log.len()).await {
-        return false;
-    }
+    let Ok(_turn) = province.turn().await else { return false };
     let restatement = province.desk.models.read(|models| sound_restatement(models, province.own()));
     let Some(restatement) = restatement else { return false };
     let events = restated_events(province, &restatement);
