@@ -6,93 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use httt_feed::{Audience, Digest, Directory, FeedId, Fingerprint, Lane, PublicKey, Refusal, Sealer, parse};
-use httt_log::{AuditOptions, NewEvent, Transaction, audit};
+use httt_feed::{Audience, Digest, Directory, Fingerprint, Lane, PublicKey, Refusal, Sealer, parse};
+use httt_log::NewEvent;
 use httt_ndxp_gateway::{Kind, answer_to, enrolment};
-use httt_node::assembly::{Node, NodeConfig, Trust};
-use httt_node::config::{ConfigPath, TlsConfig};
-use httt_node::exchange::grpc::GrpcPeer;
-use httt_node::exchange::{Peer as _, refusal_from_wire};
 use httt_node::rotation::{KeyFiles, offer_proof};
-use httt_node::shutdown::Shutdown;
-use httt_node::upstream::{Upstream, UpstreamConfig, tls_identity};
 use httt_wire::directory as pb;
-use httt_wire::exchange::{self as wire, RefusalCode};
+use httt_wire::exchange::RefusalCode;
 use httt_wire::feed::Event;
 use httt_wire::{Message, Name};
 
-use crate::common::{Gateway, HANG, Pki, code, file, free, key, key_pem, prepare};
+use crate::common::{Gateway, Pki, code, file, key, key_pem, prepare};
+use crate::member::{Member, clean, feed, until};
 
 const REPORT: &str = "H24→TW/report";
-
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let waited = async {
-        while !done() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(HANG, waited).await.unwrap_or_else(|_| panic!("{what}"));
-}
-
-fn feed(text: &str) -> FeedId {
-    text.parse().expect("feed")
-}
-
-/// A member's node with its way up, in this process.
-struct Member {
-    node: Node,
-    shutdown: Shutdown,
-    tls: TlsConfig,
-}
-
-impl Member {
-    async fn start(pki: &Pki, gateway: &Gateway, member: &str, trusted: Fingerprint) -> Self {
-        pki.issue(member, member);
-        let signing_key = pki.path(&format!("{member}.signing.key"));
-        // A half switch is not to be healed here.
-        if !signing_key.exists() && !pki.path(&format!("{member}.signing.key.old")).exists() {
-            std::fs::write(&signing_key, key_pem(member)).expect("write");
-        }
-        let config = format!(
-            "member = {member:?}\ndata_dir = {:?}\nsigning_key = {signing_key:?}\ngateway_fingerprint = \"{trusted}\"\n",
-            pki.path(&format!("{member}.data"))
-        );
-        let config: NodeConfig = toml::from_str(&config).expect("configuration");
-        let node = Node::open(&config, Trust::Configured, "test").await.expect("opens");
-        let tls = TlsConfig {
-            certificate: ConfigPath::new(pki.path(&format!("{member}.pem"))),
-            key: ConfigPath::new(pki.path(&format!("{member}.key"))),
-            ca: Some(ConfigPath::new(pki.path("ca.pem"))),
-        };
-        let address = gateway.running.exchange;
-        let upstream: UpstreamConfig =
-            toml::from_str(&format!("kind = \"grpc\"\naddress = \"https://{address}\"\n")).expect("upstream");
-        let upstream = Upstream::new(&upstream, &tls, &node).expect("upstream");
-        let shutdown = Shutdown::new();
-        let (copying, link, own, stop) = (node.clone(), upstream.clone(), node.code.clone(), shutdown.watch());
-        tokio::spawn(async move { link.run(copying, move |_| vec![own.clone()], stop).await });
-        upstream.level().await;
-        node.change_keys(None, &shutdown);
-        Self { node, shutdown, tls }
-    }
-
-    async fn say(&self, stream: String) {
-        let said = httt_wire::bulletin::BulletinWithdrawn { bulletin: stream.clone(), reason: "r".into() };
-        let event = NewEvent::of(Audience::One(code("TW")), Lane::Report, stream, &said);
-        self.node.log.commit(Transaction::append([event])).await.expect("commits");
-    }
-
-    fn sequence(&self, feed: &FeedId) -> u64 {
-        self.node.log.head(feed).map_or(0, |head| head.sequence)
-    }
-
-    async fn stop(self) {
-        let data = self.node.log.dir().parent().expect("folder").to_owned();
-        self.shutdown.trigger();
-        self.node.close(&self.shutdown).await;
-        free(&data).await;
-    }
-}
 
 /// Begins a change of keys and waits until it is complete: switched, and the old key revoked and deleted.
 async fn change(signing_key: &Path, in_use: impl Fn() -> Fingerprint) -> Fingerprint {
@@ -104,11 +30,6 @@ async fn change(signing_key: &Path, in_use: impl Fn() -> Fingerprint) -> Fingerp
     })
     .await;
     new
-}
-
-fn clean(dir: &Path, trusted: Option<Fingerprint>) {
-    let report = audit(&dir.join("log"), AuditOptions { trusted, ..AuditOptions::default() }).expect("audit");
-    assert!(report.is_clean(), "{}: {:?}", dir.display(), report.findings);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,11 +78,7 @@ async fn a_member_changes_its_key_while_events_flow_and_the_old_one_is_worth_not
         ..Event::default()
     };
     let forged = Sealer::new(code("H24"), key("H24")).seal(&report, head.as_ref(), 0, vec![event]).expect("seals");
-    let identity = tls_identity(&h24.tls).expect("identity");
-    let peer = GrpcPeer::new(&format!("https://{}", gateway.running.exchange), "localhost", &identity).expect("peer");
-    let (feed, entries) = (Some(report.to_wire()), vec![forged.bytes().clone()]);
-    let answer = peer.push(wire::PushRequest { feed, entries, ..Default::default() }).await.expect("answers");
-    assert_eq!(refusal_from_wire(&answer.refusal.expect("refused")), RefusalCode::RevokedKey);
+    assert_eq!(h24.push(&gateway, std::slice::from_ref(&forged)).await, Some(RefusalCode::RevokedKey));
     until("the reader knows", || {
         let refused = tw.node.directory.get().verify(parse(forged.bytes().clone()).expect("parses"));
         matches!(refused, Err(Refusal::RevokedKey { .. }))
