@@ -19,7 +19,7 @@ use super::decide::said;
 /// Digests in one event: 17 KiB of the 48 KiB that an event may have.
 pub const MAX_DIGESTS_PER_EVENT: usize = 512;
 /// Batches that may be admitted of one member in all: 45 days of a batch a minute. Every member keeps them for ever, 34
-/// bytes each in the directory feed, and about 60 in memory.
+/// bytes each in the directory feed, and about 80 in memory.
 pub const MAX_ADMITTED: usize = 65_536;
 
 /// Batches of a member that only its revoked key keeps out, as they continue what the exchange holds.

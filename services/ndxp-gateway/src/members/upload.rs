@@ -24,7 +24,7 @@ pub const MAX_ADMISSION_FILE_BYTES: u64 = 256 << 20;
 const SLICE_BYTES: usize = 64 << 10;
 /// Files that are read at a time.
 const AT_ONCE: usize = 2;
-/// Readings that wait for an order at a time, 4 MiB each at most; the oldest goes first.
+/// Readings that wait for an order at a time, 6 MiB each at most; the oldest goes first.
 const MAX_WAITING: usize = 8;
 /// How long one waits: a telephone call, and somebody to be found first.
 const WAITS_MS: i64 = 60 * 60 * 1_000;

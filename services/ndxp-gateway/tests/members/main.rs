@@ -7,3 +7,4 @@ mod member;
 mod orders;
 mod rotation;
 mod rules;
+mod stolen;
