@@ -1,10 +1,15 @@
 //! Sessions on nodes' JSON APIs: the demo's people, and operators.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail};
 
 use httt_node::client::HttpClient;
 use hyper::StatusCode;
 use serde_json::{Value, json};
+
+/// How long a large body may take.
+const LONG_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// One person logged in at one node.
 #[derive(Clone)]
@@ -78,6 +83,12 @@ impl Session {
     /// POST that may be refused.
     pub(crate) async fn try_post(&self, path: &str, body: &Value) -> Result<Result<Value, Refused>> {
         judged(self.http.post(&self.url(path)).json(body).bearer(&self.token).send_any().await?)
+    }
+
+    /// POST of bytes that may be refused, and that may take long to send.
+    pub(crate) async fn try_post_bytes(&self, path: &str, kind: &str, body: Vec<u8>) -> Result<Result<Value, Refused>> {
+        let request = self.http.post(&self.url(path)).body(kind, body).bearer(&self.token).timeout(LONG_TIMEOUT);
+        judged(request.send_any().await?)
     }
 
     /// PUT of JSON that may be refused.

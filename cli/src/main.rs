@@ -1,5 +1,6 @@
 //! `httt`: the command-line tool of the grassroots-information source system.
 
+mod admit;
 mod api;
 mod audit;
 mod bench;

@@ -12,6 +12,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::admit::{self, AdmitArgs};
 use crate::api::Refused;
 use crate::operator::OperatorArgs;
 use crate::pki::KindArg;
@@ -101,6 +102,8 @@ enum Action {
         #[command(flatten)]
         why: Why,
     },
+    /// Admit what a revoked key signed and its owner had not sent yet, from a file that the owner made.
+    Admit(AdmitArgs),
     /// Register a certificate that a member calls with; from the first one on it is known by these alone.
     AddCertificate {
         /// Agency code.
@@ -174,7 +177,7 @@ impl Action {
     /// The command and its reason; `None`: it only looks.
     fn command(self) -> Result<Option<(Command, String)>> {
         let (command, why) = match self {
-            Self::List | Self::Show { .. } => return Ok(None),
+            Self::List | Self::Show { .. } | Self::Admit(_) => return Ok(None),
             Self::Enrol { member, name, kind, area, key, why } => {
                 let keys = key.iter().map(|key| text_or_file(key)).collect::<Result<_>>()?;
                 (Command::Enrol { member, name, kind: Kind::from(kind), area, keys }, why)
@@ -209,6 +212,9 @@ pub(crate) fn run(args: MemberArgs) -> Result<()> {
 
 async fn carry_out(args: MemberArgs) -> Result<()> {
     let MemberArgs { operator, json, action } = args;
+    if let Action::Admit(args) = action {
+        return admit::run(&operator, args, json).await;
+    }
     let looking = match &action {
         Action::List => Some("/members".to_owned()),
         Action::Show { member } => Some(format!("/members/{member}")),
@@ -238,7 +244,7 @@ async fn carry_out(args: MemberArgs) -> Result<()> {
 }
 
 /// A refusal as the node told it, Vietnamese first.
-fn told(refused: &Refused) -> String {
+pub(crate) fn told(refused: &Refused) -> String {
     let text = |key: &str| refused.error[key].as_str().unwrap_or_default();
     match (text("message"), text("message_en")) {
         ("", "") => format!("{} {}", refused.status, refused.error),
@@ -252,7 +258,7 @@ fn print_line(member: &Value) {
     println!("{:<14} {:<9} {:<4} {}{suspended}", text("code"), text("kind"), text("area"), text("name"));
 }
 
-fn print_detail(member: &MemberDetail) {
+pub(crate) fn print_detail(member: &MemberDetail) {
     println!("{} {}", member.code, member.name);
     println!("  loại (kind)             {}", member.kind);
     if !member.area.is_empty() {
@@ -273,4 +279,7 @@ fn print_detail(member: &MemberDetail) {
     }
     member.carriers.iter().for_each(|carrier| println!("  chuyển thay (carrier)   {carrier}"));
     member.grants.iter().for_each(|grant| println!("  được đọc (may read)     {grant}"));
+    if member.admitted > 0 {
+        println!("  lô được chấp nhận       {} (batches admitted though their key was revoked)", member.admitted);
+    }
 }

@@ -73,10 +73,10 @@ struct Track {
     busy: bool,
     /// Nothing is tried before this time.
     paused_until: i64,
-    /// Its origin's key is not known: tried again at once when the directory changes, and after the pause anyway,
-    /// since the unknown key may be a carrier's doing.
+    /// Its origin's key is not known, or not good any more: tried again at once when the directory changes, and after
+    /// the pause anyway, since that key may be a carrier's doing.
     awaits_directory: bool,
-    /// An entry that the directory knows no key or right for, though it seemed current, and the call for heads that was
+    /// An entry that the directory knows no good key or right for, though it seemed current, and the call for heads that was
     /// the last one then: the entry may be younger than what was shown of the directory.
     suspect: Option<(u64, Bytes, Refusal)>,
     /// Forked: an operator must decide.
@@ -470,7 +470,11 @@ impl Copier {
         }
         if let Some((bytes, refusal)) = admission.refused {
             match refusal {
-                refusal @ (Refusal::UnknownKey { .. } | Refusal::NotAMember(_) | Refusal::NoRight { .. }) => {
+                // Keys and rights may come, and what a revoked key signed may be admitted.
+                refusal @ (Refusal::UnknownKey { .. }
+                | Refusal::RevokedKey { .. }
+                | Refusal::NotAMember(_)
+                | Refusal::NoRight { .. }) => {
                     track.awaits_directory = true;
                     if directory_is_current {
                         track.suspect = Some((self.heads_calls, bytes, refusal));

@@ -38,12 +38,12 @@ pub(crate) fn two_stories(refusal: &Refusal) -> Option<u64> {
 pub(crate) struct BadPushes(Mutex<BTreeMap<AgencyCode, BTreeSet<Digest>>>);
 
 impl BadPushes {
-    /// Whether a push refused so is to be recorded: somebody altered it, or signs with a key that is nobody's. A carrier
-    /// may know fewer keys than there are; the gateway gives them.
+    /// Whether a push refused so is to be recorded: somebody altered it, or signs with a key that is nobody's or revoked.
+    /// A carrier may know fewer keys, and fewer batches that were admitted, than there are; the gateway gives them.
     pub(crate) fn record(&self, caller: &AgencyCode, refusal: &Refusal, entry: &Bytes, receipts: Receipts) -> bool {
         let certain = match refusal {
-            Refusal::BadSignature { .. } | Refusal::Malformed(_) | Refusal::RevokedKey { .. } => true,
-            Refusal::UnknownKey { .. } => receipts == Receipts::Issue,
+            Refusal::BadSignature { .. } | Refusal::Malformed(_) => true,
+            Refusal::UnknownKey { .. } | Refusal::RevokedKey { .. } => receipts == Receipts::Issue,
             _ => false,
         };
         if !certain {

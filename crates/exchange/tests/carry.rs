@@ -573,3 +573,41 @@ async fn a_revoked_keys_later_words_are_refused_by_hand_too() {
     let row = outcome(&report, "TW→*/content");
     assert_eq!((row.outcome, row.held, row.head), ("refused", 1, 1), "{row:?}");
 }
+
+/// Its directory may be older than the word that the batch is admitted: it accuses nobody, and takes it afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_admitted_is_taken_by_hand_with_the_newer_directory() {
+    let (gateway, [tw, h24]) = nation(["TW", "H24"]).await;
+    tw.node.say("*", Lane::Content, "b1").await;
+    let revoked = pb::KeyRevoked {
+        member: "TW".into(),
+        fingerprint: key("TW").public().fingerprint().0.to_vec(),
+        reason: "stolen".into(),
+        last_accepted: vec![],
+    };
+    let event = NewEvent::of(Audience::All, Lane::Directory, "member/TW", &revoked);
+    gateway.node.log.commit(Transaction::append([event])).await.expect("revokes");
+    h24.takes(&gateway.export("H24", None).await).await;
+    let stick = tw.export("H24", None).await;
+    let report = h24.import(&stick).await;
+    assert_eq!(outcome(&report, "TW→*/content").outcome, "unknown-key");
+    let local = h24.node.log.read_feed(&FeedId::local(&code("H24")), 0, MAX_CALL_BYTES).expect("reads");
+    let mut events = local.iter().flat_map(|entry| entry.batch.events.iter());
+    assert!(events.all(|event| !event.stream.starts_with("tampering/")), "it accuses nobody");
+
+    let head = tw.node.log.head(&"TW→*/content".parse().expect("feed")).expect("said");
+    let admitted = pb::BatchesAdmitted {
+        member: "TW".into(),
+        audience: "*".into(),
+        lane: Lane::Content.to_wire(),
+        first_sequence: 1,
+        digests: vec![head.digest.0.to_vec()],
+        reason: "r".into(),
+    };
+    let event = NewEvent::of(Audience::All, Lane::Directory, "member/TW", &admitted);
+    gateway.node.log.commit(Transaction::append([event])).await.expect("admits");
+    gateway.takes(&tw.export("NDXP", None).await).await;
+    assert_eq!(gateway.head("NDXP→TW/report"), 1, "and it is receipted");
+    h24.takes(&gateway.export("H24", None).await).await;
+    assert_eq!(outcome(&h24.import(&stick).await, "TW→*/content").outcome, "held");
+}

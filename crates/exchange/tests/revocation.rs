@@ -153,3 +153,43 @@ async fn a_suspended_members_waiting_call_at_an_adapter_ends_with_the_refusal() 
     let media = platform.stat_media(&code("H55"), wire::StatMediaRequest { sha256: vec![0; 32], urgent: false }).await;
     assert_eq!(media.refusal.map(|refusal| refusal_from_wire(&refusal)), Some(RefusalCode::Suspended));
 }
+
+/// Every process on the way judges by the same directory: gateway, adapter and reader take what was admitted, and that
+/// alone; a carrier that has not heard of it yet accuses nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admitted_batch_passes_every_place_and_another_one_in_its_stead_does_not() {
+    let (_gateway, service) = gateway().await;
+    let (tw, adapter) = (Node::open("TW"), Node::open("H55.LGSP"));
+    let first = seal(None, 1, 1_000);
+    assert_eq!(push(&service, "H55", &first).await, Ok(1));
+    revoke(&service).await;
+    adapter.copy_with(Arc::new(MemoryPeer::new("gateway", Arc::clone(&service), code("H55.LGSP"))), &["H55"]);
+    adapter.holds("NDXP→*/directory", 3).await;
+    adapter.holds(REPORT, 1).await;
+    let platform = common::service(&adapter, Receipts::None);
+    let (owners, thiefs) = (seal(Some(&first.head()), 2, 0), seal(Some(&first.head()), 3, 0));
+    assert_eq!(push(&platform, "H55", &owners).await, Err(RefusalCode::RevokedKey));
+    let local = adapter.log.read_feed(&FeedId::local(&adapter.code), 0, MAX_CALL_BYTES).expect("reads");
+    let mut events = local.iter().flat_map(|entry| entry.batch.events.iter());
+    assert!(events.all(|event| !event.stream.starts_with("tampering/")), "the gateway may know better");
+
+    let admitted = pb::BatchesAdmitted {
+        member: "H55".into(),
+        audience: "TW".into(),
+        lane: Lane::Report.to_wire(),
+        first_sequence: 2,
+        digests: vec![owners.digest().0.to_vec()],
+        reason: "người giữ khoá mang đến".into(),
+    };
+    let event = NewEvent::of(Audience::All, Lane::Directory, "member/H55", &admitted);
+    let told: Result<(), StoreError> = service.revise(|_, _| Ok(vec![event])).await;
+    told.expect("told");
+    adapter.holds("NDXP→*/directory", 4).await;
+    for place in [&service, &platform] {
+        assert_eq!(push(place, "H55", &thiefs).await, Err(RefusalCode::RevokedKey));
+    }
+    assert_eq!(push(&platform, "H55", &owners).await, Ok(0), "a carrier gives no receipt");
+    tw.copy_with(Arc::new(MemoryPeer::new("gateway", Arc::clone(&service), code("TW"))), &["TW"]);
+    tw.holds(REPORT, 2).await;
+    assert_eq!(tw.log.head(&REPORT.parse().expect("feed")), Some(owners.head()));
+}

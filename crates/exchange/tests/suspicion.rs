@@ -121,6 +121,54 @@ fn a_key_that_the_whole_directory_does_not_know_is_an_alarm() {
     assert_eq!(alarm.and_then(|alarm| alarm.evidence.clone()), Some(batch.bytes().clone()));
 }
 
+fn revoked_and_admitted(batch: &VerifiedBatch) -> [Vec<feed_pb::Event>; 2] {
+    let fingerprint = key("TW").public().fingerprint().0.to_vec();
+    let revoked = pb::KeyRevoked { member: "TW".into(), fingerprint, ..Default::default() };
+    let admitted = pb::BatchesAdmitted {
+        member: "TW".into(),
+        audience: "*".into(),
+        lane: Lane::Content.to_wire(),
+        first_sequence: 1,
+        digests: vec![batch.digest().0.to_vec()],
+        reason: "r".into(),
+    };
+    [vec![typed(&revoked)], vec![typed(&admitted)]]
+}
+
+#[test]
+fn an_admitted_batch_that_comes_before_the_word_of_its_admission_accuses_nobody() {
+    let content: FeedId = "TW→*/content".parse().expect("feed");
+    let batch = said("TW", &content);
+    let [revoked, admitted] = revoked_and_admitted(&batch);
+    let heads = vec![(content.clone(), batch.head())];
+    let before = [&members()[..], &[revoked.clone()]].concat();
+    let (mut copier, _) = connected(directory(&before), heads.clone());
+    let entries = vec![batch.bytes().clone()];
+    let actions = copier.handle(2, Input::Entries { feed: content.clone(), entries: entries.clone(), refused: None });
+    assert_eq!(alarms(&actions), 0);
+    let call = full_question(&actions).expect("all heads are asked for at once");
+    let (whole, head) = directory(&[&before[..], &[admitted]].concat());
+    let shown = [heads, vec![(directory_feed(), head)]].concat();
+    assert_eq!(alarms(&answer_heads(&mut copier, 3, call, shown)), 0);
+    copier.handle(4, Input::Directory(Arc::new(whole)));
+    let actions = copier.handle(5, Input::Entries { feed: content, entries, refused: None });
+    assert!(actions.iter().any(|action| matches!(action, Action::Store { .. })));
+}
+
+#[test]
+fn a_revoked_keys_batch_that_nobody_admitted_is_an_alarm() {
+    let content: FeedId = "TW→*/content".parse().expect("feed");
+    let batch = said("TW", &content);
+    let [revoked, _] = revoked_and_admitted(&batch);
+    let known = directory(&[&members()[..], &[revoked]].concat());
+    let shown = vec![(content.clone(), batch.head()), (directory_feed(), known.1)];
+    let (mut copier, _) = connected(known, shown.clone());
+    let entries = vec![batch.bytes().clone()];
+    let actions = copier.handle(2, Input::Entries { feed: content, entries, refused: None });
+    let call = full_question(&actions).expect("all heads are asked for at once");
+    assert_eq!(alarms(&answer_heads(&mut copier, 3, call, shown)), 1);
+}
+
 #[test]
 fn a_feed_to_a_member_that_the_directory_does_not_have_yet_accuses_nobody() {
     let receipts: FeedId = "NDXP→H24/report".parse().expect("feed");

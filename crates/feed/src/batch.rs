@@ -137,6 +137,16 @@ impl UnverifiedBatch {
         self.batch.sequence
     }
 
+    /// Digest of the batch before, as it says; `None` for the first.
+    pub fn previous(&self) -> Option<Digest> {
+        self.previous
+    }
+
+    /// SHA-256 of its body.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.body)
+    }
+
     /// The key its signature says it is by.
     pub fn key(&self) -> KeyId {
         self.key

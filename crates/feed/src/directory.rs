@@ -1,15 +1,14 @@
 //! Who takes part, with which keys, and who may say and read what: a fold of the gateway's directory feed.
 
 mod fold;
+mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use httt_wire::directory as pb;
 
-use crate::{
-    AgencyCode, Audience, Digest, FeedId, Fingerprint, KeyId, Lane, PublicKey, Refusal, UnverifiedBatch, VerifiedBatch,
-    follow,
-};
+use crate::{AgencyCode, Audience, Digest, FeedId, Fingerprint, KeyId, Lane, PublicKey, Refusal};
 
 pub use pb::MemberKind;
 
@@ -17,6 +16,8 @@ use fold::decode;
 
 /// The last good sequence of each feed.
 type Accepted = BTreeMap<(Audience, Lane), u64>;
+/// Sequences and digests of each feed. Shared: a directory is copied whenever it changes while somebody reads it.
+type Admitted = BTreeMap<(Audience, Lane), Arc<BTreeSet<(u64, Digest)>>>;
 
 #[derive(Debug, Clone)]
 struct KeyEntry {
@@ -42,6 +43,8 @@ pub struct Member {
     carriers: BTreeSet<AgencyCode>,
     /// By SHA-256.
     certificates: BTreeMap<Digest, Certificate>,
+    /// Batches that are good whatever became of their key.
+    admitted: Admitted,
 }
 
 /// A certificate a member shows when it calls.
@@ -110,6 +113,18 @@ impl Member {
             .any(|revoked| revoked.iter().any(|(feed, last)| received.get(feed).is_none_or(|received| last > received)))
     }
 
+    /// Digests that were admitted for one sequence of its feed to this audience on this lane.
+    pub fn admitted(&self, audience: &Audience, lane: Lane, sequence: u64) -> impl Iterator<Item = Digest> {
+        let feed = self.admitted.get(&(audience.clone(), lane));
+        let range = (sequence, Digest([0; 32]))..=(sequence, Digest([0xff; 32]));
+        feed.into_iter().flat_map(move |all| all.range(range.clone()).map(|(_, digest)| *digest))
+    }
+
+    /// How many batches of all its feeds were admitted.
+    pub fn admitted_count(&self) -> usize {
+        self.admitted.values().map(|all| all.len()).sum()
+    }
+
     /// Its certificates by SHA-256, good and revoked.
     pub fn certificates(&self) -> impl Iterator<Item = (&Digest, &Certificate)> {
         self.certificates.iter()
@@ -162,88 +177,6 @@ impl Directory {
     /// All members, by code.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.members.values()
-    }
-
-    /// Checks that a batch is its origin's: its key is one the directory gives that origin, not revoked before
-    /// the batch was received, the signature holds, and the origin may originate such a feed.
-    ///
-    /// # Errors
-    /// [`Refusal::NotAMember`], [`Refusal::UnknownKey`], [`Refusal::RevokedKey`], [`Refusal::BadSignature`],
-    /// [`Refusal::NoRight`].
-    pub fn verify(&self, batch: UnverifiedBatch) -> Result<VerifiedBatch, Refusal> {
-        let feed = batch.feed().clone();
-        if let Some((origin, key)) = &self.own
-            && *origin == feed.origin
-            && key.id() == batch.key()
-        {
-            return batch.verify_with(&key.clone());
-        }
-        if self.gateway.is_none() && feed.lane == Lane::Directory {
-            return self.verify_first(batch);
-        }
-        let member = self.members.get(&feed.origin).ok_or_else(|| Refusal::NotAMember(feed.origin.to_string()))?;
-        self.may_originate(member, &feed)?;
-        let unknown = || Refusal::UnknownKey { origin: feed.origin.clone(), key: batch.key() };
-        let entry = member.keys.get(&batch.key()).ok_or_else(unknown)?;
-        // A node's own lane local never reaches the exchange, so neither does it come after a revocation.
-        let at_home = feed.lane == Lane::Local && self.own.as_ref().is_some_and(|(own, _)| *own == feed.origin);
-        if let Some(last_accepted) = entry.revoked.as_ref().filter(|_| !at_home) {
-            let last = last_accepted.get(&(feed.audience.clone(), feed.lane)).copied().unwrap_or(0);
-            if batch.sequence() > last {
-                let (key, sequence) = (batch.key(), batch.sequence());
-                return Err(Refusal::RevokedKey { origin: feed.origin.clone(), key, feed, sequence });
-            }
-        }
-        batch.verify_with(&entry.key)
-    }
-
-    /// The first directory batch brings the gateway's key with it; it is believed because its fingerprint is
-    /// the configured one.
-    fn verify_first(&self, batch: UnverifiedBatch) -> Result<VerifiedBatch, Refusal> {
-        let unknown = Refusal::UnknownKey { origin: batch.feed().origin.clone(), key: batch.key() };
-        match brought_key(&batch) {
-            Some(key) if Some(key.fingerprint()) == self.trusted && batch.feed().audience == Audience::All => {
-                batch.verify_with(&key)
-            }
-            _ => Err(unknown),
-        }
-    }
-
-    /// For a gateway that changed its key since its first batch: whom to believe so that `batches`, the beginning of the
-    /// directory feed, can be verified. It is the key that the first batch brings, if these batches, each following
-    /// the one before, lead to one that the configured key signed: by its `previous` that one vouches for all before it,
-    /// so the older key, even a stolen one, cannot have made them up.
-    ///
-    /// `None`: they do not lead there, or nothing needs to be vouched for.
-    pub fn founded_by(&self, batches: &[UnverifiedBatch]) -> Option<Self> {
-        let first = batches.first()?;
-        let key = brought_key(first).filter(|_| self.gateway.is_none() && first.sequence() == 1)?;
-        let founded = Self { trusted: Some(key.fingerprint()), ..self.clone() };
-        let mut directory = founded.clone();
-        let mut head = None;
-        for batch in batches {
-            let verified = directory.verify(batch.clone()).ok()?;
-            follow(head.as_ref(), &verified).ok()?;
-            head = Some(verified.head());
-            directory.apply(verified.feed(), &verified.batch().events);
-            let member = directory.member(&verified.feed().origin)?;
-            let signer = member.all_keys().map(|(key, _)| key).find(|key| key.id() == verified.key());
-            if signer.map(PublicKey::fingerprint) == self.trusted {
-                return Some(founded);
-            }
-        }
-        None
-    }
-
-    /// The directory is the gateway's; only central source and gateway speak to everybody; others speak to members.
-    fn may_originate(&self, member: &Member, feed: &FeedId) -> Result<(), Refusal> {
-        let allowed = match (feed.lane, &feed.audience) {
-            (Lane::Directory, _) => member.kind == MemberKind::Gateway,
-            (_, Audience::All) => matches!(member.kind, MemberKind::Gateway | MemberKind::Central),
-            // Else a member could open feeds without end, to audiences that are nobody.
-            (_, Audience::One(audience)) => member.kind != MemberKind::Carrier && self.members.contains_key(audience),
-        };
-        if allowed { Ok(()) } else { Err(Refusal::NoRight { member: member.code.clone(), feed: feed.clone() }) }
     }
 
     fn is_carrier(&self, caller: &AgencyCode, member: &AgencyCode) -> bool {
@@ -343,13 +276,4 @@ impl Directory {
         }
         Some(readers)
     }
-}
-
-/// The key by which a first directory batch is signed, if it brings it.
-fn brought_key(batch: &UnverifiedBatch) -> Option<PublicKey> {
-    let added = batch.batch().events.iter().filter_map(decode::<pb::KeyAdded>);
-    added
-        .filter(|added| added.member == batch.feed().origin.as_str())
-        .filter_map(|added| PublicKey::from_wire(&added.key?).ok())
-        .find(|key| key.id() == batch.key())
 }

@@ -50,7 +50,7 @@ pub enum Refusal {
         /// The key its signature names.
         key: KeyId,
     },
-    /// The key was revoked before this batch reached the exchange.
+    /// The key was revoked before this batch reached the exchange, and the batch was not admitted.
     #[error("key {key} of {origin} was revoked before sequence {sequence} of {feed} was received")]
     RevokedKey {
         /// The origin.

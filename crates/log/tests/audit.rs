@@ -7,7 +7,9 @@ use std::path::Path;
 use common::{Foreign, append, chunk, open, options, overwrite, sealer, small_chunks, try_open_with};
 use httt_feed::{Audience, Lane, SigningKey};
 use httt_log::{AuditOptions, AuditReport, Finding, GatewayKey, Log, NewEvent, Transaction, audit};
-use httt_wire::directory::{KeyAdded, KeyRevoked, LogOpened, MemberEnrolled, MemberKind};
+use httt_wire::directory::{
+    BatchesAdmitted, KeyAdded, KeyRevoked, LastAccepted, LogOpened, MemberEnrolled, MemberKind,
+};
 use httt_wire::{Message, Name};
 
 fn opened(log: &Log) -> Transaction {
@@ -163,6 +165,44 @@ async fn what_should_not_have_been_stored_is_found() {
     for ((at, what), (wanted_at, wanted)) in found.into_iter().zip(wanted) {
         assert!(at == wanted_at && what.contains(wanted), "{what:?} at {at}, expected {wanted:?} at {wanted_at}");
     }
+}
+
+/// A node whose key was stolen goes on with it until it has another one; whether that counts is said later, if at all.
+#[tokio::test]
+async fn what_a_node_seals_under_its_revoked_key_is_found_until_it_is_admitted() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (mut gateway, _) = whole_log(dir.path()).await;
+    let trusted = Some(gateway.fingerprint());
+    let log = open(dir.path());
+    let own = "H24→TW/content".parse().expect("feed");
+    let received = log.head(&own).expect("said").sequence;
+    let (fingerprint, member) = (sealer("H24", 1).key().public().fingerprint().0.to_vec(), "H24".to_owned());
+    let last = LastAccepted { audience: "TW".into(), lane: Lane::Content.to_wire(), sequence: received };
+    let mut events = gateway.enrolls("H24", MemberKind::Province, 1);
+    let revoked =
+        KeyRevoked { member: member.clone(), fingerprint, reason: "stolen".into(), last_accepted: vec![last] };
+    events.push(gateway.says(&revoked));
+    let revoked = gateway.feed.seal(events);
+    log.commit(Transaction::copy([revoked])).await.expect("copy");
+    let own_batch = log.commit(append("s", 99, "x")).await.expect("commit").events[0].entry;
+    let digest = log.head(&own).expect("said").digest.0.to_vec();
+    log.close().await;
+    only(&check(dir.path(), trusted), own_batch, "had been revoked, and is not admitted");
+
+    let log = open(dir.path());
+    let admitted = BatchesAdmitted {
+        member,
+        audience: "TW".into(),
+        lane: Lane::Content.to_wire(),
+        first_sequence: received + 1,
+        digests: vec![digest],
+        reason: "the owner's".into(),
+    };
+    let admitted = gateway.says(&admitted);
+    let admitted = gateway.feed.seal(vec![admitted]);
+    log.commit(Transaction::copy([admitted])).await.expect("copy");
+    log.close().await;
+    assert_eq!(check(dir.path(), trusted).findings, []);
 }
 
 #[tokio::test]

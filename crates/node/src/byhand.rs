@@ -85,23 +85,32 @@ fn place_at(node: &Node) -> Result<SemaphorePermit<'static>, ApiError> {
     })
 }
 
-/// A body, piece by piece, within [`MAX_UPLOAD_BYTES`] and never standing still for long.
-struct Pieces {
+/// A body, piece by piece, within a limit and never standing still for long.
+pub struct Pieces {
     body: BodyDataStream,
     size: u64,
+    limit: u64,
 }
 
 impl Pieces {
-    fn of(request: Request) -> Result<Self, ApiError> {
+    /// The body of a request, of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// 413: it says that it is larger.
+    pub fn of(request: Request, limit: u64) -> Result<Self, ApiError> {
         let announced =
             request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|size| size > MAX_UPLOAD_BYTES) {
+        if announced.is_some_and(|size| size > limit) {
             return Err(ApiError::too_large());
         }
-        Ok(Self { body: request.into_body().into_data_stream(), size: 0 })
+        Ok(Self { body: request.into_body().into_data_stream(), size: 0, limit })
     }
 
-    async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+    /// The next piece; `None`: there is no more, or the body broke off.
+    ///
+    /// # Errors
+    /// 408: it takes too long; 413: it is too large.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
         let piece = tokio::time::timeout(BODY_READ_TIMEOUT, self.body.next()).await.map_err(|_| {
             let (vi, en) = ("Nội dung gửi lên quá chậm.", "The body arrived too slowly.");
             ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", vi, en)
@@ -109,11 +118,14 @@ impl Pieces {
         // A body that broke off is a file that ends in the middle, which the file's reader says better.
         let Some(Ok(piece)) = piece else { return Ok(None) };
         self.size += piece.len() as u64;
-        if self.size > MAX_UPLOAD_BYTES { Err(ApiError::too_large()) } else { Ok(Some(piece)) }
+        if self.size > self.limit { Err(ApiError::too_large()) } else { Ok(Some(piece)) }
     }
 
     /// Reads the rest and lets it go, so that the sender gets to hear the answer.
-    async fn pass_over(&mut self) -> Result<(), ApiError> {
+    ///
+    /// # Errors
+    /// As [`Pieces::next`].
+    pub async fn pass_over(&mut self) -> Result<(), ApiError> {
         while self.next().await?.is_some() {}
         Ok(())
     }
@@ -127,7 +139,7 @@ pub(crate) async fn import<S: ModelSet>(
     let actor = actor(&principal, Action::CarryFeeds)?;
     let _place = place_at(&desk.node)?;
     let mut import = desk.node.importer().begin();
-    let mut pieces = Pieces::of(request)?;
+    let mut pieces = Pieces::of(request, MAX_UPLOAD_BYTES)?;
     while let Some(piece) = pieces.next().await? {
         if !import.push(&piece).await {
             pieces.pass_over().await?;
@@ -257,7 +269,7 @@ fn handed(pieces: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static, 
 
 /// What the file in the body says of itself, if there is one.
 async fn earlier(request: Request) -> Result<Option<Manifest>, ApiError> {
-    let (mut decoder, mut pieces, mut any) = (Decoder::default(), Pieces::of(request)?, false);
+    let (mut decoder, mut pieces, mut any) = (Decoder::default(), Pieces::of(request, MAX_UPLOAD_BYTES)?, false);
     while let Some(piece) = pieces.next().await? {
         any = true;
         decoder.push(&piece);

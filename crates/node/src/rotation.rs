@@ -9,7 +9,8 @@
 //!   signing.key.old is deleted
 //! ```
 //! From the switch until the revocation both keys are good: what was sealed with the old one and is still on its way is
-//! taken. A carrier originates nothing that the gateway would hear, so its operator adds the new key at the gateway.
+//! taken. A carrier originates nothing that the gateway would hear, so its operator adds the new key at the gateway. So
+//! does that of a node whose key was stolen and revoked: nobody hears what it seals any more.
 
 mod files;
 mod plan;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use httt_exchange::{BoxFuture, derived_id};
-use httt_feed::{AgencyCode, Audience, Fingerprint, Lane, MemberKind, PublicKey, SigningKey};
+use httt_feed::{AgencyCode, Audience, Fingerprint, Lane, Member, MemberKind, PublicKey, SigningKey};
 use httt_log::{CommitError, NewEvent, ReadError, Transaction};
 use httt_wire::directory as pb;
 use tokio::sync::watch;
@@ -68,7 +69,7 @@ pub fn offered_key(offered: &pb::KeyOffered) -> Option<PublicKey> {
 /// which answers itself.
 pub(crate) async fn run(node: Node, announce: Option<Announce>, mut stop: watch::Receiver<bool>) {
     let files = node.keys.clone();
-    let mut rotation = Rotation { node, files, announce, told: None };
+    let mut rotation = Rotation { node, files, announce, told: None, warned: None };
     let mut last_error = String::new();
     loop {
         match rotation.step().await {
@@ -93,19 +94,23 @@ struct Rotation {
     announce: Option<Announce>,
     /// The step that was told last; telling it again would only be found in the log again.
     told: Option<(Step, Fingerprint)>,
+    /// The revoked key that the log was told of.
+    warned: Option<Fingerprint>,
 }
 
 impl Rotation {
     async fn step(&mut self) -> Result<(), RotationError> {
         let state = self.files.state()?;
+        let directory = self.node.directory.get();
+        let member = directory.member(&self.node.code);
+        let in_use = self.node.log.public_key();
+        self.warn_if_revoked(&in_use, member);
         if state.next.is_none() && state.old.is_none() {
             return Ok(());
         }
-        let directory = self.node.directory.get();
-        let member = directory.member(&self.node.code);
         let keys = member.map(|member| member.all_keys().map(|(key, revoked)| (key.fingerprint(), revoked)).collect());
         let seen = Seen {
-            in_use: self.node.log.public_key().fingerprint(),
+            in_use: in_use.fingerprint(),
             next: state.next.as_ref().map(|key| key.public().fingerprint()),
             old: state.old.as_ref().map(PublicKey::fingerprint),
             carrier: member.is_some_and(|member| member.kind == MemberKind::Carrier),
@@ -133,6 +138,21 @@ impl Rotation {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The node goes on, since its own people need it; but nobody else takes what it says.
+    fn warn_if_revoked(&mut self, in_use: &PublicKey, member: Option<&Member>) {
+        let mut keys = member.into_iter().flat_map(Member::all_keys);
+        if self.warned.is_none_or(|warned| warned != in_use.fingerprint())
+            && keys.any(|(key, revoked)| revoked && key == in_use)
+        {
+            self.warned = Some(in_use.fingerprint());
+            tracing::error!(
+                key = %in_use.fingerprint(),
+                "the exchange revoked the key that this node seals with, and takes nothing more by it: run `httt key \
+                 rotate`, have the exchange's operator add the key that it prints, and see docs/members.md"
+            );
+        }
     }
 
     async fn offer(&mut self, gateway: Option<&AgencyCode>, next: &SigningKey) -> Result<(), RotationError> {

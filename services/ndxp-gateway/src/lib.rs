@@ -32,13 +32,14 @@ use httt_node::service::announce_ready;
 use httt_node::shutdown::Shutdown;
 use httt_node::{api, http, tls, upstream};
 
-use members::Office;
+use members::{Office, Waiting};
 use store::OpenStore;
 
 pub use config::{Config, ExchangeConfig, LimitsConfig, LogStoreConfig, MemberLimits, StoreConfig, StoreKind};
 pub use members::{
-    CertificateAnswer, Command, Context, KeyAnswer, Kind, MAX_CERTIFICATES, MAX_KEYS, MAX_REASON_BYTES, MemberDetail,
-    MemberFile, MemberFileError, Order, Refusal, answer_to, decide, enrolment, read_members,
+    Admission, AdmissionAnswer, CertificateAnswer, Command, Context, KeptOut, KeptOutAnswer, KeyAnswer, Kind,
+    MAX_ADMISSION_FILE_BYTES, MAX_ADMITTED, MAX_CERTIFICATES, MAX_DIGESTS_PER_EVENT, MAX_KEYS, MAX_REASON_BYTES,
+    MemberDetail, MemberFile, MemberFileError, Order, Reading, Refusal, answer_to, decide, enrolment, read_members,
 };
 pub use retention::MaxAgeDays;
 
@@ -144,7 +145,7 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
              remove the file ending in .next, and see docs/jetstream.md"
         );
     }
-    let answering = members::answer(store, Arc::clone(&service), shutdown.watch());
+    let answering = members::answer(Arc::clone(&store), Arc::clone(&service), shutdown.watch());
     shutdown.spawn("members' keys", async move {
         answering.await;
         Ok::<_, std::convert::Infallible>(())
@@ -152,7 +153,8 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
 
     let own_routes = open.serve(&service, &readiness, shutdown);
     let accounts = open_accounts(&config.accounts)?;
-    let office = Office { service, accounts: Arc::clone(&accounts), node: node.clone() };
+    let waiting = Waiting::default();
+    let office = Office { service, accounts: Arc::clone(&accounts), node: node.clone(), store, waiting };
     let desk = Desk { node: node.clone(), models, accounts, upstream: None };
     let routes = api::routes(&desk, view.routes().merge(members::routes(office)).merge(own_routes));
     let http = api::serve(&config.http, routes, &readiness, shutdown).await?;

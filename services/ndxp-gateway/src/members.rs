@@ -3,8 +3,10 @@
 //! ```text
 //! member files ─ at start, members that are not known yet ─┐
 //! operator ─ HTTP ─► Order ─► decide ─► Service::revise ───┴─► events in NDXP→*/directory
+//!          └ a file ─► Reading ─► Admission, named in an Order
 //! ```
 
+mod admission;
 mod answers;
 mod command;
 mod decide;
@@ -12,8 +14,10 @@ mod files;
 mod refusal;
 mod rotation;
 mod routes;
+mod upload;
 
-pub use answers::{CertificateAnswer, KeyAnswer, MemberDetail};
+pub use admission::{Admission, KeptOut, MAX_ADMITTED, MAX_DIGESTS_PER_EVENT, Reading};
+pub use answers::{AdmissionAnswer, CertificateAnswer, KeptOutAnswer, KeyAnswer, MemberDetail};
 pub use command::{Command, Order};
 pub use decide::{Context, decide};
 pub(crate) use files::keys;
@@ -22,6 +26,8 @@ pub use refusal::Refusal;
 pub use rotation::answer_to;
 pub(crate) use rotation::{announce, answer};
 pub(crate) use routes::{Office, routes};
+pub use upload::MAX_ADMISSION_FILE_BYTES;
+pub(crate) use upload::Waiting;
 
 /// Good keys a member may have at a time: two overlap while one replaces the other, and some rest.
 pub const MAX_KEYS: usize = 8;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::make::{by_token, chain, said};
 use super::parts::{Sealed, batch, bytes_json, seal, signer};
 use super::rights::rights;
-use super::steps::{directory_batches, enrolled, folded, until};
+use super::steps::{directory_batches, enrolled, folded, revocable, until};
 
 /// The step that most cases rest on, with all before it.
 const ENROLLED: &str = "keys-added";
@@ -101,7 +101,7 @@ fn good() -> Vec<Entry> {
     let [first, second, third] = chain();
     let [p256, rsa] = by_token();
     let founding = directory_batches().remove(0).2;
-    let [one, two, _] = revocable();
+    let [one, two, ..] = revocable();
     let next = seal("h24-next", batch("H24→TW/report", Some(&two), said("rotated")));
     vec![
         entry("first", "the first batch of a feed of which nothing is held", first.bytes.clone(), Good),
@@ -132,19 +132,10 @@ fn good() -> Vec<Entry> {
     ]
 }
 
-/// Three batches by the key of H24 that is revoked after the second.
-fn revocable() -> [Sealed; 3] {
-    let feed = "H24→TW/report";
-    let one = seal("h24", batch(feed, None, said("r1")));
-    let two = seal("h24", batch(feed, Some(&one), said("r2")));
-    let three = seal("h24", batch(feed, Some(&two), said("r3")));
-    [one, two, three]
-}
-
 fn unproven() -> Vec<Entry> {
     use RefusalCode::{BadSignature, NoRight, NotAMember, RevokedKey, UnknownKey};
     let [first, ..] = chain();
-    let [_, two, three] = revocable();
+    let [_, two, three, ..] = revocable();
     let elsewhere = seal("h24", batch("H24→H55/content", None, said("elsewhere")));
     let founding = directory_batches().remove(0).2.batch;
     let own_key = enrolled("NDXP", MemberKind::Gateway, "", &["other-gateway"]);
@@ -241,7 +232,7 @@ fn out_of_line() -> Vec<Entry> {
 /// Keys that change, and members that do not take part for a while.
 fn rotating() -> Vec<Entry> {
     use RefusalCode::{RevokedKey, UnknownKey, Unspecified as Good};
-    let [one, two, _] = revocable();
+    let [one, two, ..] = revocable();
     let by_next = |previous: &Sealed| seal("h24-next", batch("H24→TW/report", Some(previous), said("overlap"))).bytes;
     let steps = directory_batches();
     let head = &steps[until("gateway-key-revoked").len() - 1].2;
@@ -267,6 +258,37 @@ fn rotating() -> Vec<Entry> {
         )
         .with("suspended"),
     ]
+}
+
+/// Batches that a revoked key signed and that were admitted, and their neighbours.
+fn admitted() -> Vec<Entry> {
+    use RefusalCode::{BadSignature, BrokenChain, Gap, RevokedKey, Unspecified as Good};
+    let [_, two, three, four, five] = revocable();
+    let other = seal("h24", batch("H24→TW/report", Some(&two), said("the thief's third"))).bytes;
+    let elsewhere = |feed: &str, previous: Option<&Sealed>| seal("h24", batch(feed, previous, said("r4"))).bytes;
+    let forged = {
+        let mut forged = pb::SealedBatch::decode(three.bytes.clone()).expect("sealed");
+        forged.signature.as_mut().expect("signature").value = vec![0; 64];
+        forged.encode_to_vec().into()
+    };
+    let by_next = seal("h24-next", batch("H24→TW/report", Some(&four), said("by the new key"))).bytes;
+    let all = vec![
+        entry("admitted", "by a revoked key, and admitted", three.bytes.clone(), Good).after(&two),
+        entry("admitted-next", "the other one that was admitted", four.bytes.clone(), Good).after(&three),
+        entry("admitted-then-new-key", "the new key goes on after them", by_next, Good).after(&four),
+        entry("not-admitted", "the owner's next one by that key, which nobody admitted", five.bytes, RevokedKey)
+            .after(&four),
+        entry("admitted-other", "another batch at an admitted sequence", other, RevokedKey).after(&two),
+        entry("admitted-elsewhere", "another feed of that member", elsewhere("H24→H55/report", None), RevokedKey),
+        entry("admitted-forged", "an admitted batch whose signature does not hold", forged, BadSignature).after(&two),
+        entry("admitted-gap", "an admitted batch, the one before it missing", four.bytes, Gap).after(&two),
+        entry("admitted-broken-chain", "an admitted batch after another story", three.bytes.clone(), BrokenChain)
+            .after(&seal("h24", batch("H24→TW/report", Some(&revocable()[0]), said("another second")))),
+    ];
+    let before = entry("admitted-early", "before it was admitted", three.bytes, RevokedKey).after(&two);
+    let mut all: Vec<Entry> = all.into_iter().map(|entry| entry.with("batches-admitted")).collect();
+    all.push(before.with("passed-over"));
+    all
 }
 
 /// Batches of the lane status that say again all that their feed stands for.
@@ -314,7 +336,16 @@ fn restating() -> Vec<Entry> {
 }
 
 pub(crate) fn refusals() -> Value {
-    let entries = [good(), unproven(), shape::shapeless(), shape::oversized(), out_of_line(), rotating(), restating()];
+    let entries = [
+        good(),
+        unproven(),
+        shape::shapeless(),
+        shape::oversized(),
+        out_of_line(),
+        rotating(),
+        restating(),
+        admitted(),
+    ];
     let entries: Vec<Value> = entries.into_iter().flatten().map(Entry::judged).collect();
     json!({ "entries": entries, "rights": rights() })
 }

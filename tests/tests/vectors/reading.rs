@@ -201,7 +201,7 @@ fn verdict(directory: &Directory, feed: &str, head: &Head, bytes: &[u8]) -> Resu
     if signature.key_id.len() != 8 || format!("{}→{}/{lane}", batch.origin, batch.audience) != feed {
         return Err(MALFORMED);
     }
-    let key = directory.key_for(&batch, &signature.key_id)?;
+    let key = directory.key_for(&batch, &sha256(&sealed.body), &signature.key_id)?;
     if fingerprint(&key)[..8] != signature.key_id || !signed(&key, &pae(&sealed.body), &signature.value) {
         return Err(BAD_SIGNATURE);
     }

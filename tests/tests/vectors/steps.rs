@@ -63,6 +63,27 @@ fn key_revoked(member: &str, key: &str, reason: &str, last: &[(&str, Lane, u64)]
     }
 }
 
+/// Admits batches of H24 to TW on the lane report, from `first` on.
+fn batches_admitted(first: u64, digests: &[Digest]) -> pb::BatchesAdmitted {
+    pb::BatchesAdmitted {
+        member: "H24".to_owned(),
+        audience: "TW".to_owned(),
+        lane: Lane::Report.to_wire(),
+        first_sequence: first,
+        digests: digests.iter().map(|digest| digest.0.to_vec()).collect(),
+        reason: "chưa kịp gửi khi thu hồi khoá, người của H24 mang đến".to_owned(),
+    }
+}
+
+/// Five batches by the key of H24 that is revoked after the second; the third and the fourth are admitted later.
+pub(crate) fn revocable() -> [Sealed; 5] {
+    let mut made: Vec<Sealed> = Vec::new();
+    for said in ["r1", "r2", "r3", "r4", "r5"] {
+        made.push(seal("h24", batch("H24→TW/report", made.last(), super::make::said(said))));
+    }
+    made.try_into().unwrap_or_else(|_| panic!("five batches"))
+}
+
 /// SHA-256 of a certificate; which one does not matter here.
 pub(crate) fn certificate(name: &str) -> Digest {
     Digest::of(format!("httt test vector certificate {name}").as_bytes())
@@ -95,6 +116,7 @@ fn steps() -> Vec<Step> {
     let mut steps = keys_and_carriers();
     steps.extend(rights());
     steps.extend(gateway_rotates());
+    steps.push(admission());
     steps
 }
 
@@ -230,6 +252,23 @@ fn gateway_rotates() -> Vec<Step> {
     ]
 }
 
+fn admission() -> Step {
+    let [_, _, third, fourth, _] = revocable();
+    // Of somebody who is not enrolled, and of another feed: the latter says nothing of this one.
+    let nobodys = pb::BatchesAdmitted { member: "H88".to_owned(), ..batches_admitted(5, &[fourth.digest()]) };
+    let elsewhere = pb::BatchesAdmitted { audience: "H55".to_owned(), ..batches_admitted(5, &[fourth.digest()]) };
+    step(
+        "batches-admitted",
+        "two batches that H24's revoked key signed are good all the same, each at its sequence; the key is not",
+        vec![
+            event("member/H24", 15, &batches_admitted(3, &[third.digest(), fourth.digest()])),
+            event("member/H88", 3, &nobodys),
+            event("member/H24", 16, &elsewhere),
+        ],
+    )
+    .by("ndxp-next")
+}
+
 /// The names of all steps up to this one.
 pub(crate) fn until(last: &str) -> Vec<&'static str> {
     let names: Vec<&'static str> = BATCHES.iter().map(|(name, ..)| *name).collect();
@@ -283,6 +322,7 @@ fn after(directory: &Directory) -> Value {
             "keys": member.keys().map(|key| key.fingerprint().to_string()).collect::<Vec<_>>(),
             "certificates": certificates.collect::<Vec<_>>(),
             "carriers": member.carriers().map(AgencyCode::as_str).collect::<Vec<_>>(),
+            "admitted": member.admitted_count(),
         })
     });
     let grants = directory.grants().map(|grant| {

@@ -73,6 +73,32 @@ impl Importer {
         }
     }
 
+    fn is_exchange(&self) -> bool {
+        self.directory.get().gateway() == Some(self.log.origin())
+    }
+
+    /// Whether a newer directory may make it good. The exchange's own is never behind.
+    fn may_become_good(&self, refusal: &Refusal) -> bool {
+        match refusal {
+            Refusal::NotAMember(_) | Refusal::UnknownKey { .. } => true,
+            Refusal::RevokedKey { .. } => !self.is_exchange(),
+            _ => false,
+        }
+    }
+
+    /// What is told of a feed that ended so.
+    fn outcome_of(&self, feed: &FeedId, refusal: Refusal) -> Outcome {
+        if let Some(sequence) = two_stories(&refusal) {
+            return Outcome::Forked { sequence: Some(sequence) };
+        }
+        match refusal {
+            Refusal::Gap { expected, got, .. } => Outcome::Gap { expected, got },
+            Refusal::UnknownKey { .. } if feed.lane == Lane::Directory => Outcome::OtherExchange,
+            refusal if self.may_become_good(&refusal) => Outcome::Unknown(refusal),
+            refusal => Outcome::Refused(refusal),
+        }
+    }
+
     fn evidence(&self) -> Evidence<'_> {
         Evidence::new(&self.store, &self.stopped)
     }
@@ -219,9 +245,8 @@ impl Import {
         let Admission { batches, refused } = self.node.admit(&feed, entries).await;
         if !batches.is_empty() {
             let mut transaction = Transaction::copy(batches.clone());
-            let gateway = self.node.directory.get().gateway() == Some(self.node.log.origin());
             // As for a push; the origin gets its receipts with the next file back.
-            if gateway && feed.origin != *self.node.log.origin() {
+            if self.node.is_exchange() && feed.origin != *self.node.log.origin() {
                 transaction = transaction.deriving(receipt_events);
             }
             match self.node.log.commit(transaction).await {
@@ -232,7 +257,7 @@ impl Import {
                 }
                 Err(CommitError::Refused(refusal)) => {
                     self.node.evidence().keep_from(&feed, &refusal, &batches).await;
-                    progress.ended = Some(outcome_of(&feed, refusal));
+                    progress.ended = Some(self.node.outcome_of(&feed, refusal));
                     return;
                 }
                 Err(error) => {
@@ -244,7 +269,7 @@ impl Import {
         }
         if let Some((bytes, refusal)) = refused {
             tell(&self.node, maker.as_ref(), &feed, &refusal, bytes).await;
-            progress.ended = Some(outcome_of(&feed, refusal));
+            progress.ended = Some(self.node.outcome_of(&feed, refusal));
         }
     }
 
@@ -280,23 +305,13 @@ impl Import {
     }
 }
 
-fn outcome_of(feed: &FeedId, refusal: Refusal) -> Outcome {
-    if let Some(sequence) = two_stories(&refusal) {
-        return Outcome::Forked { sequence: Some(sequence) };
-    }
-    match refusal {
-        Refusal::Gap { expected, got, .. } => Outcome::Gap { expected, got },
-        Refusal::UnknownKey { .. } if feed.lane == Lane::Directory => Outcome::OtherExchange,
-        Refusal::NotAMember(_) | Refusal::UnknownKey { .. } => Outcome::Unknown(refusal),
-        other => Outcome::Refused(other),
-    }
-}
-
-/// Keeps what honest people do not make, as when it comes over the wire. A gap or a key not known yet is no such thing.
+/// Keeps what honest people do not make, as when it comes over the wire. A gap is no such thing, nor is what a newer directory
+/// may make good.
 async fn tell(node: &Importer, maker: Option<&AgencyCode>, feed: &FeedId, refusal: &Refusal, bytes: Bytes) {
     let by_hand = format!("by hand from {}", maker.map_or("nobody", AgencyCode::as_str));
     match refusal {
-        Refusal::Gap { .. } | Refusal::NotAMember(_) | Refusal::UnknownKey { .. } => {}
+        Refusal::Gap { .. } => {}
+        refusal if node.may_become_good(refusal) => {}
         refusal => {
             let alarm = Alarm { feed: feed.clone(), refusal: refusal.clone(), evidence: Some(bytes) };
             node.evidence().keep_alarm(&by_hand, alarm).await;

@@ -1,6 +1,7 @@
 //! What each event of the gateway's directory feed changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use httt_wire::{Message, Name, directory as pb, feed};
 
@@ -36,6 +37,7 @@ impl Directory {
                 keys: BTreeMap::new(),
                 carriers: BTreeSet::new(),
                 certificates: BTreeMap::new(),
+                admitted: BTreeMap::new(),
             });
             member.name = enrolled.name;
             member.kind = kind;
@@ -60,6 +62,8 @@ impl Directory {
                     });
                 }
             }
+        } else if let Some(admitted) = decode::<pb::BatchesAdmitted>(event) {
+            self.admit(&admitted);
         } else if let Some(granted) = decode::<pb::CarrierGranted>(event) {
             if let (Some(member), Ok(carrier)) = (self.member_mut(&granted.member), AgencyCode::new(&granted.carrier)) {
                 member.carriers.insert(carrier);
@@ -72,6 +76,18 @@ impl Directory {
         } else {
             self.apply_rights(event);
         }
+    }
+
+    /// What was admitted stays so: whoever reads the feed later judges by it, too.
+    fn admit(&mut self, said: &pb::BatchesAdmitted) {
+        let (Ok(audience), Some(lane)) = (Audience::new(&said.audience), Lane::from_wire(said.lane)) else { return };
+        let Some(member) = self.member_mut(&said.member) else { return };
+        let all = Arc::make_mut(member.admitted.entry((audience, lane)).or_default());
+        let named = (0..).zip(&said.digests);
+        all.extend(
+            named
+                .filter_map(|(nth, digest)| Some((said.first_sequence.checked_add(nth)?, Digest::from_slice(digest)?))),
+        );
     }
 
     fn apply_rights(&mut self, event: &feed::Event) {

@@ -31,6 +31,8 @@ pub(super) struct Judge {
     /// Feeds, so that a stream need only keep a number.
     feeds: HashMap<FeedId, u32>,
     streams: HashMap<(AgencyCode, String), (u64, u32)>,
+    /// Own batches sealed after their key was known to be revoked, and where they are: good if they are admitted.
+    kept_out: Vec<(u64, FeedId, Head)>,
     /// Feeds taken up at a restatement: of their streams, the first event here may have any version.
     taken_up: HashSet<FeedId>,
     /// Feeds of which entries went by retention: versions of their streams may be missing.
@@ -66,6 +68,7 @@ impl Judge {
             heads: BTreeMap::new(),
             feeds: HashMap::new(),
             streams: HashMap::new(),
+            kept_out: Vec::new(),
             taken_up: HashSet::new(),
             thinned: HashSet::new(),
         }
@@ -95,7 +98,7 @@ impl Judge {
         let feed = batch.feed().clone();
         self.chain(position, &batch, digest, findings);
         // What is not the origin's says nothing about the origin's streams.
-        if self.signature(batch, findings) {
+        if self.signature(position, &batch, digest, findings) {
             self.stream_versions(&feed, &message.events, findings);
         }
         message.events.len() as u64
@@ -171,22 +174,37 @@ impl Judge {
     }
 
     /// Whether the batch is its origin's, as far as can be told.
-    fn signature(&mut self, batch: UnverifiedBatch, findings: &mut Vec<String>) -> bool {
-        let feed = batch.feed().clone();
+    fn signature(
+        &mut self,
+        position: u64,
+        batch: &UnverifiedBatch,
+        digest: Digest,
+        findings: &mut Vec<String>,
+    ) -> bool {
+        let (feed, sequence) = (batch.feed().clone(), batch.sequence());
         if feed.lane == Lane::Directory && self.directory.gateway().is_none() {
-            self.trust_first_use(&batch);
+            self.trust_first_use(batch);
         }
-        match self.directory.verify(batch) {
-            Ok(verified) => {
-                self.directory.apply(&feed, &verified.batch().events);
-                if feed.lane == Lane::Directory && self.signed_by_trusted(verified.key(), &feed.origin) {
+        let is_own = self.own.as_ref() == Some(&feed.origin);
+        match self.directory.kept_out_by(batch) {
+            Ok(None) => {
+                self.directory.apply(&feed, &batch.batch().events);
+                if feed.lane == Lane::Directory && self.signed_by_trusted(batch.key(), &feed.origin) {
                     self.unvouched = None;
                 }
                 true
             }
-            Err(Refusal::NotAMember(_) | Refusal::UnknownKey { .. })
-                if self.own_key.is_none() && self.own.as_ref() == Some(&feed.origin) =>
-            {
+            // A node whose key was revoked goes on until it has another one, and the gateway may admit what it said.
+            Ok(Some(_)) if is_own => {
+                self.kept_out.push((position, feed, Head { sequence, digest }));
+                true
+            }
+            Ok(Some(_)) => {
+                let (origin, key) = (feed.origin.clone(), batch.key());
+                findings.push(Refusal::RevokedKey { origin, key, feed, sequence }.to_string());
+                false
+            }
+            Err(Refusal::NotAMember(_) | Refusal::UnknownKey { .. }) if self.own_key.is_none() && is_own => {
                 self.unchecked_own += 1;
                 true
             }
@@ -195,6 +213,19 @@ impl Judge {
                 false
             }
         }
+    }
+
+    /// Own batches that nobody will take unless they are admitted later: where they are, and what is to be told.
+    pub(super) fn not_admitted(&self) -> impl Iterator<Item = (u64, String)> {
+        let admitted = |feed: &FeedId, head: &Head| {
+            let member = self.directory.member(&feed.origin);
+            let mut known = member.into_iter().flat_map(|one| one.admitted(&feed.audience, feed.lane, head.sequence));
+            known.any(|digest| digest == head.digest)
+        };
+        self.kept_out.iter().filter(move |(_, feed, head)| !admitted(feed, head)).map(|(position, feed, head)| {
+            let what = "was sealed with a key that had been revoked, and is not admitted: nobody will take it";
+            (*position, format!("{feed}: sequence {} {what}", head.sequence))
+        })
     }
 
     fn signed_by_trusted(&self, key: KeyId, origin: &AgencyCode) -> bool {

@@ -367,6 +367,9 @@ impl Walk {
         report.unchecked_own = self.judge.unchecked_own;
         report.gateway_key = self.judge.gateway_key();
         report.heads = self.judge.heads();
+        for (position, what) in self.judge.not_admitted() {
+            report.find(CHUNKS_DIR, 0, position, what);
+        }
         if let Some((key, position)) = self.judge.unvouched() {
             let what = format!("no batch of the directory is signed by the key {key} that is to be trusted");
             report.find(CHUNKS_DIR, 0, position, what);

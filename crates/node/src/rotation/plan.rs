@@ -51,6 +51,8 @@ pub fn next_step(seen: &Seen) -> Step {
         (None, Some(next)) if good(next) => Step::Switch,
         // Before the gateway enrolled this node there is nothing to change: the key may simply be replaced.
         (None, Some(_)) if seen.carrier || seen.keys.is_empty() => Step::Wait,
+        // An offer sealed with a revoked key is not heard: the gateway's operator adds the next one.
+        (None, Some(_)) if revoked(&seen.in_use) => Step::Wait,
         (None, Some(_)) => Step::Offer,
         (None, None) => Step::Wait,
     }
@@ -110,6 +112,13 @@ mod tests {
         assert_eq!(next_step(&carrier(seen("a", Some("b"), None, &[("a", false)]))), Step::Wait);
         assert_eq!(next_step(&carrier(seen("a", Some("b"), None, &[("a", false), ("b", false)]))), Step::Switch);
         assert_eq!(next_step(&carrier(seen("b", None, Some("a"), &[("a", true), ("b", false)]))), Step::Forget);
+    }
+
+    #[test]
+    fn who_lost_its_key_waits_for_the_gateways_operator_and_then_switches() {
+        assert_eq!(next_step(&seen("a", Some("b"), None, &[("a", true)])), Step::Wait);
+        assert_eq!(next_step(&seen("a", Some("b"), None, &[("a", true), ("b", false)])), Step::Switch);
+        assert_eq!(next_step(&seen("b", None, Some("a"), &[("a", true), ("b", false)])), Step::Forget);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use httt_feed::{Directory, Member};
 use serde::{Deserialize, Serialize};
 
+use super::Admission;
+use super::admission::KeptOut;
+
 /// Everything the directory says of one member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberDetail {
@@ -24,6 +27,9 @@ pub struct MemberDetail {
     pub carriers: Vec<String>,
     /// What it may read beyond its own, as `origin→audience/lane`; `any` stands for any.
     pub grants: Vec<String>,
+    /// Batches that were admitted though their key was revoked.
+    #[serde(default)]
+    pub admitted: usize,
 }
 
 /// One key.
@@ -80,6 +86,68 @@ impl MemberDetail {
                 .collect(),
             carriers: member.carriers().map(ToString::to_string).collect(),
             grants: grants.collect(),
+            admitted: member.admitted_count(),
+        }
+    }
+}
+
+/// What of a file would be admitted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdmissionAnswer {
+    /// Names it in the order that admits it.
+    pub admission: String,
+    /// Whose batches they are.
+    pub member: String,
+    /// How many there are.
+    pub batches: usize,
+    /// Feed by feed.
+    pub feeds: Vec<KeptOutAnswer>,
+}
+
+/// Batches of one feed that only a revoked key keeps out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptOutAnswer {
+    /// `H24→TW/report`
+    pub feed: String,
+    /// Sequence of the first one.
+    pub first: u64,
+    /// Sequence of the last one.
+    pub last: u64,
+    /// How many there are; those between them that need not be admitted do not count.
+    pub batches: usize,
+    /// When the first one was sealed, by the member's clock, Unix ms.
+    pub sealed_from_ms: i64,
+    /// When the last one was.
+    pub sealed_until_ms: i64,
+    /// Digest of the last one, hexadecimal: what is compared with the member's own node.
+    pub digest: String,
+    /// Fingerprint of the revoked key that signed it.
+    pub key: String,
+    /// Batches after them in the file by a key that the directory does not know.
+    pub unknown_key: u64,
+}
+
+impl AdmissionAnswer {
+    pub(super) fn of(admission: &Admission) -> Self {
+        let row = |found: &KeptOut| {
+            let (first, last) = found.batches.first().zip(found.batches.last())?;
+            Some(KeptOutAnswer {
+                feed: found.feed.to_string(),
+                first: first.sequence,
+                last: last.sequence,
+                batches: found.batches.len(),
+                sealed_from_ms: found.sealed_ms.0,
+                sealed_until_ms: found.sealed_ms.1,
+                digest: last.digest.to_string(),
+                key: found.key.to_string(),
+                unknown_key: found.unknown_key,
+            })
+        };
+        Self {
+            admission: admission.id().to_string(),
+            member: admission.member().to_string(),
+            batches: admission.len(),
+            feeds: admission.feeds().iter().filter_map(row).collect(),
         }
     }
 }

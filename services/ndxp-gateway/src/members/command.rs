@@ -37,6 +37,13 @@ pub enum Command {
         /// Fingerprint of the key.
         fingerprint: String,
     },
+    /// Batches that only a revoked key keeps out, and that were read from a file of the member's, are good.
+    Admit {
+        /// Whose.
+        member: String,
+        /// What the file's reading was named.
+        admission: String,
+    },
     /// A certificate to call with; once there is one, the member is known by these alone.
     AddCertificate {
         /// Whose.

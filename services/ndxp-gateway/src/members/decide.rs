@@ -8,7 +8,9 @@ use httt_node::tls;
 use httt_wire::directory as pb;
 use httt_wire::{Message, Name};
 
-use super::{Command, Kind, MAX_AREA_BYTES, MAX_CERTIFICATES, MAX_KEYS, MAX_NAME_BYTES, MAX_REASON_BYTES, Refusal};
+use super::{
+    Admission, Command, Kind, MAX_AREA_BYTES, MAX_CERTIFICATES, MAX_KEYS, MAX_NAME_BYTES, MAX_REASON_BYTES, Refusal,
+};
 
 /// What a decision looks at besides the directory.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +21,8 @@ pub struct Context<'a> {
     pub own_key: Fingerprint,
     /// Heads of all feeds held: what was received up to now.
     pub heads: &'a [FeedHead],
+    /// The file that was read, where one is to be admitted.
+    pub admission: Option<&'a Admission>,
     /// Account of the operator.
     pub actor: &'a str,
     /// Why.
@@ -39,6 +43,7 @@ pub fn decide(directory: &Directory, command: &Command, context: &Context<'_>) -
         Command::Enrol { member, name, kind, area, keys } => rules.enrol(member, name, *kind, area, keys),
         Command::AddKey { member, key } => rules.add_key(member, key),
         Command::RevokeKey { member, fingerprint } => rules.revoke_key(member, fingerprint),
+        Command::Admit { member, admission } => rules.admit(member, admission),
         Command::AddCertificate { member, certificate } => rules.add_certificate(member, certificate),
         Command::RevokeCertificate { member, certificate } => rules.revoke_certificate(member, certificate),
         Command::Suspend { member } => rules.suspend(member),
@@ -138,6 +143,13 @@ impl Rules<'_> {
             last_accepted: received,
         };
         Ok(vec![said(&member.code, &revoked)])
+    }
+
+    fn admit(&self, member: &str, admission: &str) -> Said {
+        let member = self.member("member", member)?;
+        let named = |read: &&Admission| *read.member() == member.code && read.id().to_string() == admission.trim();
+        let read = self.context.admission.filter(named).ok_or(Refusal::AdmissionUnknown)?;
+        read.decided(member, self.context.heads, &self.reason)
     }
 
     fn add_certificate(&self, member: &str, certificate: &str) -> Said {
@@ -259,7 +271,7 @@ impl Rules<'_> {
     }
 }
 
-fn said<M: Message + Name>(member: &AgencyCode, message: &M) -> NewEvent {
+pub(super) fn said<M: Message + Name>(member: &AgencyCode, message: &M) -> NewEvent {
     NewEvent::of(Audience::All, Lane::Directory, format!("member/{member}"), message)
 }
 
@@ -293,7 +305,7 @@ fn readable_lane(name: &str) -> Option<Lane> {
     Lane::ALL.into_iter().find(|lane| *lane != Lane::Local && lane.to_string() == name)
 }
 
-fn code(field: &'static str, given: &str) -> Result<AgencyCode, Refusal> {
+pub(super) fn code(field: &'static str, given: &str) -> Result<AgencyCode, Refusal> {
     let given = given.trim();
     if given.is_empty() {
         return Err(Refusal::Required { field });

@@ -1,7 +1,8 @@
 //! Why an operator's command is refused, in words of the field it is about.
 
 use axum::http::StatusCode;
-use httt_feed::{AgencyCode, KeyError};
+use httt_feed::{AgencyCode, FeedId, KeyError};
+use httt_node::exchange::carry::FormatError;
 use httt_node::http::ApiError;
 
 /// A refusal. [`Display`](std::fmt::Display) is the English message.
@@ -69,6 +70,45 @@ pub enum Refusal {
     GrantedAlready,
     #[error("reader: no such right was granted. `httt member show` lists rights; give the same four parts.")]
     NotGranted,
+    #[error("file: {0}. Copy it again, or have the member make it again.")]
+    BadFile(FormatError),
+    #[error("file: {feed} has an entry that {feed_origin} cannot have made: {cause}. Find out who made the file.",
+            feed_origin = .feed.origin)]
+    BadEntry { feed: FeedId, cause: httt_feed::Refusal },
+    #[error("file: it has no batch of {0}'s own. The member makes it with `httt feed export`.")]
+    NothingInFile(AgencyCode),
+    #[error(
+        "file: {feed} begins with sequence {got}, the exchange needs it from {expected} on. The member makes the file \
+         again from there (without --since and --after, or with those of a file that the exchange made)."
+    )]
+    FileGap { feed: FeedId, expected: u64, got: u64 },
+    #[error(
+        "file: {feed} sequence {sequence} does not follow the batch before it in the file. The member makes it again."
+    )]
+    NotAChain { feed: FeedId, sequence: u64 },
+    #[error(
+        "file: of {feed} the exchange has received another sequence {sequence} than the file has. Somebody else with the \
+         key was first, or the file is not the member's: its feed cannot go on; see docs/members.md."
+    )]
+    OtherReceived { feed: FeedId, sequence: u64 },
+    #[error(
+        "file: another batch was admitted for sequence {sequence} of {feed}. Find out which history is the member's."
+    )]
+    OtherAdmitted { feed: FeedId, sequence: u64 },
+    #[error(
+        "file: no batch of {0} is kept out by a revoked key alone. Import it; `httt feed import` says what is wrong."
+    )]
+    NothingKeptOut(AgencyCode),
+    #[error("file: {given} batches of the member would be admitted in all, at most {max} are. Begin its log anew.")]
+    TooManyAdmitted { given: usize, max: usize },
+    #[error("member: what this exchange says itself is never admitted.")]
+    OwnBatches,
+    #[error("admission: no file was read under this name, or too long ago. Send the file again.")]
+    AdmissionUnknown,
+    #[error("admission: {feed} went on at the exchange since the file was read. Send the file again.")]
+    ExchangeMoved { feed: FeedId },
+    #[error("admission: all of these batches are admitted already.")]
+    AdmittedAlready,
 }
 
 fn name_of(member: &Option<AgencyCode>) -> String {
@@ -99,6 +139,17 @@ impl Refusal {
             Self::NotACarrier(_) | Self::CarriesAlready { .. } | Self::DoesNotCarry { .. } => "carrier",
             Self::NotALane(_) => "lane",
             Self::GrantedAlready | Self::NotGranted => "reader",
+            Self::BadFile(_)
+            | Self::BadEntry { .. }
+            | Self::NothingInFile(_)
+            | Self::FileGap { .. }
+            | Self::NotAChain { .. }
+            | Self::OtherReceived { .. }
+            | Self::OtherAdmitted { .. }
+            | Self::NothingKeptOut(_)
+            | Self::TooManyAdmitted { .. } => "file",
+            Self::OwnBatches => "member",
+            Self::AdmissionUnknown | Self::ExchangeMoved { .. } | Self::AdmittedAlready => "admission",
         }
     }
 
@@ -117,18 +168,28 @@ impl Refusal {
             | Self::CarriesAlready { .. }
             | Self::DoesNotCarry { .. }
             | Self::GrantedAlready
-            | Self::NotGranted => "nothing-to-change",
-            Self::SecondGateway | Self::OwnNode => "own-node",
+            | Self::NotGranted
+            | Self::NothingKeptOut(_)
+            | Self::AdmittedAlready => "nothing-to-change",
+            Self::SecondGateway | Self::OwnNode | Self::OwnBatches => "own-node",
             Self::KindIsFixed(_) => "kind-is-fixed",
             Self::BadKey { .. } => "bad-key",
             Self::KeyTaken { .. } => "key-taken",
             Self::RevokedKey { .. } => "revoked-key",
-            Self::TooManyKeys { .. } | Self::TooManyCertificates { .. } => "too-many",
+            Self::TooManyKeys { .. } | Self::TooManyCertificates { .. } | Self::TooManyAdmitted { .. } => "too-many",
             Self::UnknownKey { .. } => "unknown-key",
             Self::KeyInUse => "key-in-use",
             Self::CertificateOfAnother { .. } => "certificate-of-another",
             Self::RevokedCertificate => "revoked-certificate",
             Self::NotACarrier(_) => "not-a-carrier",
+            Self::BadFile(_) | Self::NotAChain { .. } => "bad-file",
+            Self::BadEntry { .. } => "bad-entry",
+            Self::NothingInFile(_) => "not-in-file",
+            Self::FileGap { .. } => "gap",
+            Self::OtherReceived { .. } => "other-received",
+            Self::OtherAdmitted { .. } => "other-admitted",
+            Self::AdmissionUnknown => "unknown-admission",
+            Self::ExchangeMoved { .. } => "exchange-moved",
         }
     }
 
@@ -190,6 +251,41 @@ impl Refusal {
             ),
             Self::GrantedAlready => "Quyền đọc này đã được cấp.".to_owned(),
             Self::NotGranted => "Chưa cấp quyền đọc này. Hãy ghi đủ bốn phần như khi cấp.".to_owned(),
+            Self::BadFile(error) => format!("Tệp từ byte {}: {}.", error.offset, error.fault.vi()),
+            Self::BadEntry { feed, cause } => {
+                format!(
+                    "{feed} trong tệp có bản ghi không thể do {} lập ({cause}). Hãy tìm hiểu ai làm ra tệp.",
+                    feed.origin
+                )
+            }
+            Self::NothingInFile(member) => {
+                format!("Tệp không có lô nào của chính {member}. Thành viên xuất tệp bằng `httt feed export`.")
+            }
+            Self::FileGap { feed, expected, got } => {
+                format!(
+                    "{feed} trong tệp bắt đầu từ số {got}, sàn cần từ số {expected}. Thành viên hãy xuất lại từ đó."
+                )
+            }
+            Self::NotAChain { feed, sequence } => {
+                format!("{feed} trong tệp: số {sequence} không nối tiếp số trước đó. Thành viên hãy xuất lại tệp.")
+            }
+            Self::OtherReceived { feed, sequence } => format!(
+                "{feed}: sàn đã nhận một lô số {sequence} khác với lô trong tệp. Kẻ khác có khoá đã gửi trước, hoặc tệp \
+                 không phải của thành viên; luồng này không nối tiếp được (xem docs/members.md)."
+            ),
+            Self::OtherAdmitted { feed, sequence } => format!(
+                "{feed}: đã chấp nhận một lô số {sequence} khác. Hãy tìm hiểu đâu là dữ liệu thật của thành viên."
+            ),
+            Self::NothingKeptOut(member) => {
+                format!("Không có lô nào của {member} bị từ chối chỉ vì khoá đã thu hồi. Hãy nhập tệp như bình thường.")
+            }
+            Self::TooManyAdmitted { given, max } => {
+                format!("Tổng số lô được chấp nhận của thành viên sẽ là {given}, tối đa {max}. Phải lập lại nhật ký.")
+            }
+            Self::OwnBatches => "Không chấp nhận lô của chính sàn trao đổi.".to_owned(),
+            Self::AdmissionUnknown => "Chưa đọc tệp nào có mã này, hoặc đã quá lâu. Hãy gửi lại tệp.".to_owned(),
+            Self::ExchangeMoved { feed } => format!("{feed} ở sàn đã thay đổi từ khi đọc tệp. Hãy gửi lại tệp."),
+            Self::AdmittedAlready => "Các lô này đã được chấp nhận từ trước.".to_owned(),
         }
     }
 }
@@ -211,11 +307,11 @@ fn label(field: &str) -> &str {
     }
 }
 
-/// 409 when things are so already, otherwise 422.
+/// 409 when things are so already or changed meanwhile, otherwise 422.
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let status = match refusal.code() {
-            "nothing-to-change" | "key-in-use" => StatusCode::CONFLICT,
+            "nothing-to-change" | "key-in-use" | "exchange-moved" => StatusCode::CONFLICT,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         let en = refusal.to_string();

@@ -10,12 +10,14 @@ use httt_domain::refusal::Refusal as DomainRefusal;
 use httt_feed::AgencyCode;
 use httt_node::accounts::{Authenticator, Principal};
 use httt_node::assembly::Node;
+use httt_node::clock;
 use httt_node::desk::{actor, refusals};
-use httt_node::exchange::{Service, StoreError};
+use httt_node::exchange::{Service, Store, StoreError};
 use httt_node::http::{ApiError, Json};
 use httt_node::telemetry::current_traceparent;
 
-use super::{Context, MemberDetail, Order, decide};
+use super::upload::{self, Waiting};
+use super::{Command, Context, MemberDetail, Order, decide};
 
 /// Largest order: a certificate with room to spare.
 const MAX_ORDER_BYTES: usize = 32 * 1024;
@@ -26,14 +28,18 @@ pub(crate) struct Office {
     pub(crate) service: Arc<Service>,
     pub(crate) accounts: Arc<Authenticator>,
     pub(crate) node: Node,
+    pub(crate) store: Arc<dyn Store>,
+    /// Files that were read, until an order admits them.
+    pub(crate) waiting: Waiting,
 }
 
-/// `POST /api/v1/members`, `GET /api/v1/members/{code}`.
+/// `POST /api/v1/members`, `GET /api/v1/members/{code}`, `POST /api/v1/members/{code}/admissions`.
 pub(crate) fn routes(office: Office) -> Router {
     let short = DefaultBodyLimit::max(MAX_ORDER_BYTES);
     Router::new()
         .route("/api/v1/members", post(order).layer(short))
         .route("/api/v1/members/{code}", get(show))
+        .route("/api/v1/members/{code}/admissions", post(upload::read))
         .with_state(office)
 }
 
@@ -72,10 +78,16 @@ async fn order(
 ) -> Result<Answer<MemberDetail>, ApiError> {
     let account = actor(&principal, Action::ManageMembers)?.account.to_owned();
     let Order { command, reason, otp } = order;
+    let admission = match &command {
+        Command::Admit { admission, .. } => office.waiting.get(clock::system()(), admission),
+        _ => None,
+    };
+    let heads = office.store.heads(0);
     let context = Context {
         own: &office.node.code,
         own_key: office.node.fingerprint(),
-        heads: &[],
+        heads: &heads,
+        admission: admission.as_deref(),
         actor: &account,
         reason: &reason,
     };

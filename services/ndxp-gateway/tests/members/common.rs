@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use httt_feed::{AgencyCode, Digest, SigningKey};
 use httt_ndxp_gateway::{Config, Kind, MemberFile, Running, start};
 use httt_node::accounts::{OtpSecret, hash_password};
-use httt_node::client::HttpClient;
+use httt_node::client::{HttpClient, Reply};
 use httt_node::config::load;
 use httt_node::shutdown::Shutdown;
 use httt_node::tls::anonymous_client_config;
@@ -158,6 +158,12 @@ pub(crate) async fn free(data: &Path) {
     tokio::time::timeout(HANG, waited).await.unwrap_or_else(|_| panic!("{} is not free", data.display()));
 }
 
+fn judged(reply: Reply) -> Result<Value, (u16, Value)> {
+    let status = reply.status;
+    let body: Value = reply.json().expect("JSON");
+    if status.is_success() { Ok(body) } else { Err((status.as_u16(), body["error"].clone())) }
+}
+
 impl Gateway {
     pub(crate) async fn start(pki: &Pki, config: &Path) -> Self {
         let config: Config = load(config).expect("configuration");
@@ -203,10 +209,13 @@ impl Gateway {
 
     pub(crate) async fn order_with(&self, account: &str, order: Value) -> Result<Value, (u16, Value)> {
         let token = self.token(account).await;
-        let reply =
-            self.http.post(&self.url("/members")).json(&order).bearer(&token).send_any().await.expect("answers");
-        let status = reply.status;
-        let body: Value = reply.json().expect("JSON");
-        if status.is_success() { Ok(body) } else { Err((status.as_u16(), body["error"].clone())) }
+        judged(self.http.post(&self.url("/members")).json(&order).bearer(&token).send_any().await.expect("answers"))
+    }
+
+    /// Sends a file.
+    pub(crate) async fn send(&self, account: &str, path: &str, file: Vec<u8>) -> Result<Value, (u16, Value)> {
+        let token = self.token(account).await;
+        let request = self.http.post(&self.url(path)).body("application/octet-stream", file).bearer(&token);
+        judged(request.send_any().await.expect("answers"))
     }
 }

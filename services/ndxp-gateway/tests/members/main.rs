@@ -1,5 +1,6 @@
 //! Members of the gateway: files, rules, the API by which operators change them, and what they get of old entries.
 
+mod admission;
 mod common;
 mod files;
 mod member;
@@ -7,3 +8,4 @@ mod orders;
 mod retention;
 mod rotation;
 mod rules;
+mod stolen;

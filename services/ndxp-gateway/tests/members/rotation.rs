@@ -7,19 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use httt_feed::{Audience, Digest, Directory, Fingerprint, Lane, PublicKey, Refusal, Sealer, parse};
-use httt_log::{AuditOptions, NewEvent, audit};
+use httt_log::NewEvent;
 use httt_ndxp_gateway::{Kind, answer_to, enrolment};
-use httt_node::exchange::grpc::GrpcPeer;
-use httt_node::exchange::{Peer as _, refusal_from_wire};
 use httt_node::rotation::{KeyFiles, offer_proof};
-use httt_node::upstream::tls_identity;
 use httt_wire::directory as pb;
-use httt_wire::exchange::{self as wire, RefusalCode};
+use httt_wire::exchange::RefusalCode;
 use httt_wire::feed::Event;
 use httt_wire::{Message, Name};
 
 use crate::common::{Gateway, Pki, code, file, key, key_pem, prepare};
-use crate::member::{Member, feed, until};
+use crate::member::{Member, clean, feed, until};
 
 const REPORT: &str = "H24→TW/report";
 
@@ -33,11 +30,6 @@ async fn change(signing_key: &Path, in_use: impl Fn() -> Fingerprint) -> Fingerp
     })
     .await;
     new
-}
-
-fn clean(dir: &Path, trusted: Option<Fingerprint>) {
-    let report = audit(&dir.join("log"), AuditOptions { trusted, ..AuditOptions::default() }).expect("audit");
-    assert!(report.is_clean(), "{}: {:?}", dir.display(), report.findings);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,11 +78,7 @@ async fn a_member_changes_its_key_while_events_flow_and_the_old_one_is_worth_not
         ..Event::default()
     };
     let forged = Sealer::new(code("H24"), key("H24")).seal(&report, head.as_ref(), 0, vec![event]).expect("seals");
-    let identity = tls_identity(&h24.tls).expect("identity");
-    let peer = GrpcPeer::new(&format!("https://{}", gateway.running.exchange), "localhost", &identity).expect("peer");
-    let (feed, entries) = (Some(report.to_wire()), vec![forged.bytes().clone()]);
-    let answer = peer.push(wire::PushRequest { feed, entries, ..Default::default() }).await.expect("answers");
-    assert_eq!(refusal_from_wire(&answer.refusal.expect("refused")), RefusalCode::RevokedKey);
+    assert_eq!(h24.push(&gateway, std::slice::from_ref(&forged)).await, Some(RefusalCode::RevokedKey));
     until("the reader knows", || {
         let refused = tw.node.directory.get().verify(parse(forged.bytes().clone()).expect("parses"));
         matches!(refused, Err(Refusal::RevokedKey { .. }))

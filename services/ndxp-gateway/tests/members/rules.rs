@@ -44,7 +44,7 @@ impl Office {
     fn with_reason(&self, command: &Command, reason: &str) -> Result<Vec<NewEvent>, Refusal> {
         let own = code("NDXP");
         let own_key = key("NDXP").public().fingerprint();
-        let context = Context { own: &own, own_key, heads: &self.heads, actor: "admin", reason };
+        let context = Context { own: &own, own_key, heads: &self.heads, admission: None, actor: "admin", reason };
         decide(&self.directory, command, &context)
     }
 

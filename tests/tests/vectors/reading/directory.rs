@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use httt_wire::directory::{
-    CarrierGranted, CarrierWithdrawn, CertificateAdded, CertificateRevoked, KeyAdded, KeyRevoked, MemberEnrolled,
-    MemberKind, MemberResumed, MemberSuspended, PublicKey, ReadGranted, ReadWithdrawn,
+    BatchesAdmitted, CarrierGranted, CarrierWithdrawn, CertificateAdded, CertificateRevoked, KeyAdded, KeyRevoked,
+    MemberEnrolled, MemberKind, MemberResumed, MemberSuspended, PublicKey, ReadGranted, ReadWithdrawn,
 };
 use httt_wire::feed::{Batch, Event, Lane, SealedBatch};
 use httt_wire::{Message, Name};
@@ -36,6 +36,8 @@ struct Member {
     carriers: BTreeSet<String>,
     /// By SHA-256.
     certificates: BTreeMap<Vec<u8>, Certificate>,
+    /// Audience, lane, sequence, digest of each batch that is good though its key was revoked.
+    admitted: BTreeSet<(String, i32, u64, Vec<u8>)>,
 }
 
 /// Reader, origin, audience and lane; empty or 0: any.
@@ -99,6 +101,11 @@ impl Directory {
                     .filter_map(|(feed, sequence)| last.get(&feed).map(|other| (feed.clone(), sequence.min(*other))))
                     .collect(),
             });
+        } else if let Some(said) = message::<BatchesAdmitted>(event) {
+            let Some(member) = members.get_mut(&said.member) else { return };
+            for (sequence, digest) in (said.first_sequence..).zip(said.digests) {
+                member.admitted.insert((said.audience.clone(), said.lane, sequence, digest));
+            }
         } else if let Some(granted) = message::<CarrierGranted>(event) {
             let Some(member) = members.get_mut(&granted.member) else { return };
             member.carriers.insert(granted.carrier);
@@ -121,8 +128,8 @@ impl Directory {
         }
     }
 
-    /// The key that must have signed the batch, or why there is none.
-    pub(super) fn key_for(&self, batch: &Batch, id: &[u8]) -> Result<PublicKey, i64> {
+    /// The key that must have signed the batch, whose body has this digest, or why there is none.
+    pub(super) fn key_for(&self, batch: &Batch, digest: &[u8], id: &[u8]) -> Result<PublicKey, i64> {
         if self.gateway.is_none() && batch.lane == i32::from(Lane::Directory) {
             let trusted = brought(batch, id).filter(|key| fingerprint(key) == self.trusted && batch.audience == "*");
             return trusted.ok_or(UNKNOWN_KEY);
@@ -139,7 +146,9 @@ impl Directory {
         }
         let (key, revoked) = member.keys.get(id).ok_or(UNKNOWN_KEY)?;
         let last = revoked.as_ref().map(|last| *last.get(&(batch.audience.clone(), batch.lane)).unwrap_or(&0));
-        if last.is_some_and(|last| batch.sequence > last) { Err(REVOKED_KEY) } else { Ok(key.clone()) }
+        let this = (batch.audience.clone(), batch.lane, batch.sequence, digest.to_vec());
+        let refused = last.is_some_and(|last| batch.sequence > last) && !member.admitted.contains(&this);
+        if refused { Err(REVOKED_KEY) } else { Ok(key.clone()) }
     }
 
     fn takes_part(&self, member: &str) -> Result<&Member, i64> {
@@ -236,6 +245,7 @@ fn told(directory: &Directory) -> Value {
             "keys": good.map(|(key, _)| hex::encode(fingerprint(key))).collect::<Vec<_>>(),
             "certificates": certificates.collect::<Vec<_>>(),
             "carriers": member.carriers,
+            "admitted": member.admitted.len(),
         })
     });
     let grants = directory.grants.iter().map(|(reader, origin, audience, lane)| {
