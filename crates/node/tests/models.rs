@@ -1,4 +1,4 @@
-//! The runner of read models: snapshots, versions, damage, other histories, rebuilding.
+//! The runner of read models: snapshots, versions, damage, other histories, rebuilding, retention.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod models {
@@ -7,4 +7,5 @@ mod models {
     mod offline;
     mod rebuilding;
     mod restarts;
+    mod retention;
 }

@@ -13,13 +13,14 @@ use std::io;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use httt_feed::{AgencyCode, FeedId, Lane};
 
 use super::copy::Teller;
 use super::{KeepError, MIN_KEPT_CHUNKS, OnKeepProgress, Vouchers, one_at_a_time, walk};
 use crate::entry::Entry;
 use crate::files::{self, Files, SystemFiles, WriteFile};
-use crate::frame::{CHUNK_HEADER_BYTES, Kind, Seed, chunk_name, push_frame};
+use crate::frame::{CHUNK_HEADER_BYTES, Kind, Seed, push_frame};
 use crate::merkle::{CompactRange, leaf_hash};
 use crate::open::{CHUNKS_DIR, lock};
 use crate::recover::ChunkFile;
@@ -246,10 +247,10 @@ impl Run<'_> {
         while let Some(group) = next_group(&mut scanner, chunk)? {
             let at_ms = group.commit.at_ms;
             for entry in group.entries {
-                let position = entry.position;
+                let (position, at) = (entry.position, entry.at);
                 let Some(bytes) = entry.whole() else { continue };
                 let saved = frame_bytes(bytes.len() as u32).saturating_sub(RECORD_FRAME_BYTES + ROW_BYTES as u64);
-                let feed = decoded(chunk, position, bytes)?.feed;
+                let feed = decoded(chunk, position, at, bytes)?.feed;
                 freed += if self.goes(&feed, at_ms) { saved } else { 0 };
                 if feed.origin != *self.own {
                     let (oldest, left) = found.entry(feed.lane).or_insert((at_ms, 0));
@@ -352,9 +353,9 @@ impl Run<'_> {
 
     /// What is to be left of an entry.
     fn left_of(&self, chunk: &ChunkFile, scanned: ScannedEntry, at_ms: i64) -> Result<Held, KeepError> {
-        let ScannedEntry { position, held, crc, .. } = scanned;
+        let ScannedEntry { position, at, held, crc, .. } = scanned;
         let Held::Whole(bytes) = held else { return Ok(held) };
-        let entry = decoded(chunk, position, bytes)?;
+        let entry = decoded(chunk, position, at, bytes)?;
         if !self.goes(&entry.feed, at_ms) {
             return Ok(Held::Whole(entry.bytes));
         }
@@ -428,8 +429,7 @@ fn next_group(scanner: &mut Scanner, chunk: &ChunkFile) -> Result<Option<Scanned
     }
 }
 
-fn decoded(chunk: &ChunkFile, position: u64, bytes: bytes::Bytes) -> Result<Entry, KeepError> {
-    let offset = 0;
-    let damaged = |what| Damage { chunk: chunk_name(chunk.header.number), offset, position, what };
+fn decoded(chunk: &ChunkFile, position: u64, offset: u64, bytes: Bytes) -> Result<Entry, KeepError> {
+    let damaged = |what| Damage { chunk: chunk.name(), offset, position, what };
     Ok(Entry::decode(position, bytes).map_err(damaged)?)
 }

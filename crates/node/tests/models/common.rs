@@ -173,11 +173,14 @@ impl Place {
         Some(SnapshotOptions { dir: self.models_dir(), every: 1 })
     }
 
-    /// Waits for whoever still follows the log that was closed a moment ago.
     pub(crate) async fn open(&self) -> Log {
+        self.open_as("H24", Options { index_cache_bytes: 1 << 20, ..Options::default() }).await
+    }
+
+    /// Waits for whoever still follows the log that was closed a moment ago.
+    pub(crate) async fn open_as(&self, origin: &str, options: Options) -> Log {
         let key = SigningKey::from_seed(&[1; 32]).unwrap();
-        let sealer = Arc::new(Sealer::new(AgencyCode::new("H24").unwrap(), key));
-        let options = Options { index_cache_bytes: 1 << 20, ..Options::default() };
+        let sealer = Arc::new(Sealer::new(AgencyCode::new(origin).unwrap(), key));
         for _ in 0..1_000 {
             match Log::open(&self.log_dir(), Arc::clone(&sealer), options.clone()) {
                 Err(OpenError::Locked { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,

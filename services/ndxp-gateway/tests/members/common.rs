@@ -185,6 +185,14 @@ impl Gateway {
         String::from_utf8(reply.body.to_vec()).expect("text")
     }
 
+    /// What an account gets of a path that is not the API's.
+    pub(crate) async fn plain(&self, account: &str, path: &str) -> (u16, String) {
+        let token = self.token(account).await;
+        let url = format!("https://{}{path}", self.running.http);
+        let reply = self.http.get(&url).bearer(&token).send_any().await.expect("answers");
+        (reply.status.as_u16(), String::from_utf8_lossy(&reply.body).into_owned())
+    }
+
     fn url(&self, path: &str) -> String {
         format!("https://{}/api/v1{path}", self.running.http)
     }

@@ -102,6 +102,11 @@ async fn old_entries_go_and_who_comes_later_gets_them_from_their_origin() {
     let gone = figures.lines().find_map(|line| line.strip_prefix("httt_retention_entries_total{lane=\"content\"} "));
     assert!(gone.and_then(|gone| gone.parse::<u64>().ok()).is_some_and(|gone| gone > 100), "{figures}");
 
+    // An auditor's bundle with a hole is not given, and says which entry it lacks; hashes are whole.
+    let (status, says) = gateway.plain("auditor", "/tlog/tile/entries/000").await;
+    assert!(status == 404 && says.contains("went by retention") && says.contains(CONTENT), "{status} {says}");
+    assert_eq!(gateway.plain("auditor", "/tlog/tile/0/000").await.0, 200);
+
     // Pushed again, it gets the receipts that it got then.
     let identity = tls_identity(&tw.tls).expect("identity");
     let peer = GrpcPeer::new(&format!("https://{}", gateway.running.exchange), "localhost", &identity).expect("peer");
