@@ -9,7 +9,7 @@ use httt_log::{CommitError, Log, NewEvent, OpenError, Options, ReadError, System
 use httt_wire::directory::LogOpened;
 use serde::Deserialize;
 
-use httt_exchange::{Gate, Meter, SharedDirectory, StoppedFeeds, Witnessing};
+use httt_exchange::{Gate, Meter, SharedDirectory, StoppedFeeds, Suspect, Tally, Witnessing};
 
 use crate::config::ConfigPath;
 use crate::http::Readiness;
@@ -139,6 +139,8 @@ pub struct Node {
     pub witness: Arc<Witnessing>,
     /// What went over the wire, to and from whom.
     pub meter: Meter,
+    /// What cannot be right, and who brought it.
+    pub tally: Tally,
     /// Figures for monitors.
     pub metrics: Metrics,
     /// Whether they are told without log-in; see [`NodeConfig::open_metrics`].
@@ -219,6 +221,8 @@ impl Node {
         log_figures(&metrics, &log);
         let meter = Meter::default();
         crate::wire::tell(&meter, &metrics);
+        let tally = Tally::default();
+        suspicion_figures(&metrics, &tally);
         Ok(Self {
             code,
             log,
@@ -231,6 +235,7 @@ impl Node {
             snapshots,
             witness,
             meter,
+            tally,
             metrics,
             open_metrics: config.open_metrics,
             public_entries: config.tlog.public_entries,
@@ -288,5 +293,20 @@ fn log_figures(metrics: &Metrics, log: &Log) {
         page.figure(("httt_log_entries", Kind::Gauge), "Entries (sealed batches) in the log.", log.len() as f64);
         let writable = if log.poisoned().is_none() { 1.0 } else { 0.0 };
         page.figure(("httt_log_writable", Kind::Gauge), "1 while the log takes writes.", writable);
+    });
+}
+
+fn suspicion_figures(metrics: &Metrics, tally: &Tally) {
+    let tally = tally.clone();
+    metrics.add(move |page| {
+        let suspects = tally.suspects();
+        let mut tell = |name, help, of: fn(&Suspect) -> u64| {
+            let figures = suspects.iter().map(|suspect| ([suspect.peer.clone()], of(suspect) as f64));
+            page.metric((name, Kind::Counter), help, ["peer"], figures);
+        };
+        tell("httt_tampering_recorded_total", "What cannot be right and is on record, by who brought it.", |one| {
+            one.kept
+        });
+        tell("httt_tampering_counted_total", "The same beyond the records of a day: only counted.", |one| one.counted);
     });
 }
