@@ -8,6 +8,7 @@ use httt_feed::{AgencyCode, Audience, Directory, Fingerprint, Lane, Sealer};
 use httt_log::{CommitError, Log, NewEvent, OpenError, Options, ReadError, SystemClock, Transaction};
 use httt_wire::directory::LogOpened;
 use serde::Deserialize;
+use tokio::sync::watch;
 
 use httt_exchange::{Gate, Meter, SharedDirectory, StoppedFeeds, Suspect, Tally, Witnessing};
 
@@ -16,7 +17,7 @@ use crate::http::Readiness;
 use crate::media::{MediaConfig, MediaStore, MediaStoreError};
 use crate::metrics::{Kind, Metrics};
 use crate::models::{DEFAULT_SNAPSHOT_ENTRIES, SnapshotOptions};
-use crate::rotation::{self, Announce, KeyFiles, KeyFilesError};
+use crate::rotation::{self, Announce, KeyFiles, KeyFilesError, KeyOffer};
 use crate::service::STOP_DEADLINE;
 use crate::shutdown::Shutdown;
 use crate::tlog::TlogConfig;
@@ -133,6 +134,8 @@ pub struct Node {
     pub media: Arc<MediaStore>,
     /// The files of the key that it seals with.
     pub keys: KeyFiles,
+    /// The new key that the gateway was offered and has not added.
+    pub key_offer: Arc<watch::Sender<Option<KeyOffer>>>,
     /// Where its read models are stored, if they are.
     pub snapshots: Option<SnapshotOptions>,
     /// Cosigns other nodes' checkpoints, and gathers cosignatures of its own.
@@ -223,6 +226,13 @@ impl Node {
         crate::wire::tell(&meter, &metrics);
         let tally = Tally::default();
         suspicion_figures(&metrics, &tally);
+        let key_offer: Arc<watch::Sender<Option<KeyOffer>>> = Arc::default();
+        let offered = Arc::clone(&key_offer);
+        metrics.add(move |page| {
+            let times = offered.borrow().map_or(0, |offer| offer.times);
+            let help = "How often the new key was offered that the gateway has not added; 0: none waits.";
+            page.figure(("httt_key_offers_unanswered", Kind::Gauge), help, times as f64);
+        });
         Ok(Self {
             code,
             log,
@@ -232,6 +242,7 @@ impl Node {
             feeds_elsewhere: false,
             media,
             keys,
+            key_offer,
             snapshots,
             witness,
             meter,
