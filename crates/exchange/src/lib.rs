@@ -21,6 +21,7 @@ mod copier;
 mod deliveries;
 mod directory;
 mod evidence;
+mod founding;
 mod gate;
 pub mod grpc;
 mod limits;

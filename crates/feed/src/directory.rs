@@ -1,6 +1,7 @@
 //! Who takes part, with which keys, and who may say and read what: a fold of the gateway's directory feed.
 
 mod fold;
+mod founding;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +9,11 @@ use httt_wire::directory as pb;
 
 use crate::{
     AgencyCode, Audience, Digest, FeedId, Fingerprint, KeyId, Lane, PublicKey, Refusal, UnverifiedBatch, VerifiedBatch,
-    follow,
 };
 
 pub use pb::MemberKind;
+
+pub use founding::Founding;
 
 use fold::decode;
 
@@ -207,32 +209,6 @@ impl Directory {
             }
             _ => Err(unknown),
         }
-    }
-
-    /// For a gateway that changed its key since its first batch: whom to believe so that `batches`, the beginning of the
-    /// directory feed, can be verified. It is the key that the first batch brings, if these batches, each following
-    /// the one before, lead to one that the configured key signed: by its `previous` that one vouches for all before it,
-    /// so the older key, even a stolen one, cannot have made them up.
-    ///
-    /// `None`: they do not lead there, or nothing needs to be vouched for.
-    pub fn founded_by(&self, batches: &[UnverifiedBatch]) -> Option<Self> {
-        let first = batches.first()?;
-        let key = brought_key(first).filter(|_| self.gateway.is_none() && first.sequence() == 1)?;
-        let founded = Self { trusted: Some(key.fingerprint()), ..self.clone() };
-        let mut directory = founded.clone();
-        let mut head = None;
-        for batch in batches {
-            let verified = directory.verify(batch.clone()).ok()?;
-            follow(head.as_ref(), &verified).ok()?;
-            head = Some(verified.head());
-            directory.apply(verified.feed(), &verified.batch().events);
-            let member = directory.member(&verified.feed().origin)?;
-            let signer = member.all_keys().map(|(key, _)| key).find(|key| key.id() == verified.key());
-            if signer.map(PublicKey::fingerprint) == self.trusted {
-                return Some(founded);
-            }
-        }
-        None
     }
 
     /// The directory is the gateway's; only central source and gateway speak to everybody; others speak to members.
