@@ -15,6 +15,7 @@ use httt_wire::exchange::RefusalCode;
 
 use crate::bandwidth::Taken;
 use crate::evidence::two_stories;
+use crate::founding::Beginning;
 use crate::{Bandwidth, MAX_CALL_BYTES, admit};
 
 pub use talk::{Action, Alarm, Input, head_from_wire};
@@ -151,6 +152,8 @@ pub struct Copier {
     pushes_for: Vec<AgencyCode>,
     directory: Arc<Directory>,
     feeds: BTreeMap<FeedId, Track>,
+    /// Of the directory, until the gateway is known.
+    beginning: Beginning,
     actions: Vec<Action>,
     /// The call for heads under way.
     heads_call: Option<u64>,
@@ -183,6 +186,7 @@ impl Copier {
             pushes_for,
             directory,
             feeds: BTreeMap::new(),
+            beginning: Beginning::default(),
             actions: Vec::new(),
             heads_call: None,
             heads_calls: 0,
@@ -297,7 +301,7 @@ impl Copier {
                 }
             }
             Input::HeadsRefused { refused, .. } => self.on_heads_refused(now, refused),
-            Input::Entries { feed, entries, refused } => self.on_entries(now, feed, &entries, refused),
+            Input::Entries { feed, entries, refused } => self.on_entries(now, feed, entries, refused),
             Input::Stored { feed, result } => self.on_stored(now, feed, result),
             Input::Pushed { feed, head, refused } => self.on_pushed(now, feed, head, refused),
             Input::PushedAgain { feed, last, refused } => self.on_pushed_again(now, &feed, last, refused),
@@ -450,7 +454,7 @@ impl Copier {
         }
     }
 
-    fn on_entries(&mut self, now: i64, feed: FeedId, entries: &[Bytes], refused: Option<(RefusalCode, u32)>) {
+    fn on_entries(&mut self, now: i64, feed: FeedId, entries: Vec<Bytes>, refused: Option<(RefusalCode, u32)>) {
         let refusal_pause = refused.map(|refused| pause_of(&self.settings, refused));
         let pause = now + self.settings.refusal_pause_ms;
         let directory_is_current = self.directory_is_current();
@@ -462,8 +466,10 @@ impl Copier {
             track.paused_until = refusal_pause.map_or(pause, |pause| now + pause);
             return;
         }
+        let last = track.remote_sequence();
+        let Some(entries) = self.beginning.take(&self.directory, &feed, entries, last) else { return };
         let mut ask_all = false;
-        let admission = admit(&self.directory, &feed, track.local, entries);
+        let admission = admit(&self.directory, &feed, track.local, &entries);
         let brings_nothing = admission.batches.iter().all(|batch| batch.sequence() <= track.local_sequence());
         if brings_nothing {
             track.paused_until = pause;
@@ -620,7 +626,8 @@ impl Copier {
             if *calls >= most {
                 continue;
             }
-            let (local, remote) = (track.local_sequence(), track.remote_sequence());
+            let local = self.beginning.after(feed).unwrap_or_else(|| track.local_sequence());
+            let remote = track.remote_sequence();
             let asks = remote > local || differ(track);
             let pushes = local > remote && self.pushes(feed);
             if !asks && !pushes && track.wanted.is_none() {

@@ -1,22 +1,19 @@
 //! What is kept of something that honest parties do not do, so that an auditor can see it later.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
-
 use bytes::Bytes;
-use httt_feed::{AgencyCode, Audience, Digest, FeedId, Lane, Refusal, VerifiedBatch, parse};
+use httt_feed::{Audience, Digest, FeedId, Lane, Refusal, VerifiedBatch, parse};
 use httt_log::NewEvent;
 use httt_wire::Name as _;
 use httt_wire::directory::{ForkSeen, TamperingSeen};
 use uuid::Uuid;
 
-use crate::{Alarm, Receipts, StoppedFeeds, Store};
+use crate::tally::Noted;
+use crate::{Alarm, Receipts, StoppedFeeds, Store, Tally};
 
 /// Largest part of a forked batch kept in one event.
 const EVIDENCE_PART_BYTES: usize = 32 * 1024;
-/// Records of pushes that cannot be right, for each caller since this node started: more of them tell nothing new, and
-/// must not fill the log.
-const MAX_KEPT_OF_CALLER: usize = 1_000;
+/// Where counts are told.
+const COUNTS_STREAM: &str = "tampering";
 
 /// A UUID made from what it stands for, so that the same fact gets the same id wherever and whenever it is told.
 pub fn derived_id(parts: &[&[u8]]) -> Uuid {
@@ -33,26 +30,13 @@ pub(crate) fn two_stories(refusal: &Refusal) -> Option<u64> {
     }
 }
 
-/// Pushes that cannot be right and were recorded, by caller.
-#[derive(Debug, Default)]
-pub(crate) struct BadPushes(Mutex<BTreeMap<AgencyCode, BTreeSet<Digest>>>);
-
-impl BadPushes {
-    /// Whether a push refused so is to be recorded: somebody altered it, or signs with a key that is nobody's or revoked.
-    /// A carrier may know fewer keys, and fewer batches that were admitted, than there are; the gateway gives them.
-    pub(crate) fn record(&self, caller: &AgencyCode, refusal: &Refusal, entry: &Bytes, receipts: Receipts) -> bool {
-        let certain = match refusal {
-            Refusal::BadSignature { .. } | Refusal::Malformed(_) => true,
-            Refusal::UnknownKey { .. } | Refusal::RevokedKey { .. } => receipts == Receipts::Issue,
-            _ => false,
-        };
-        if !certain {
-            return false;
-        }
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = kept.entry(caller.clone()).or_default();
-        // The same one again is no news, and must not use up the room for others.
-        known.len() < MAX_KEPT_OF_CALLER && known.insert(Digest::of(entry))
+/// Whether a push refused so is to be recorded: somebody altered it, or signs with a key that is nobody's or revoked. A
+/// carrier may know fewer keys, and fewer batches that were admitted, than there are; the gateway gives them.
+pub(crate) fn certain(refusal: &Refusal, receipts: Receipts) -> bool {
+    match refusal {
+        Refusal::BadSignature { .. } | Refusal::Malformed(_) => true,
+        Refusal::UnknownKey { .. } | Refusal::RevokedKey { .. } => receipts == Receipts::Issue,
+        _ => false,
     }
 }
 
@@ -75,7 +59,7 @@ impl<'a> Evidence<'a> {
         tracing::error!(%feed, sequence, "the origin signed two histories; the feed stops here");
         self.stopped.stop(feed.clone());
         let held = self.store.digest(feed, sequence).await.ok().flatten();
-        self.commit(feed, self.fork_events(feed, sequence, held, other)).await;
+        let _ = self.commit(feed, self.fork_events(feed, sequence, held, other)).await;
     }
 
     /// As `keep`, the other batch being among `batches`.
@@ -88,28 +72,60 @@ impl<'a> Evidence<'a> {
 
     /// Keeps an alarm, once for each thing that is wrong however often it is seen.
     pub async fn keep_alarm(&self, peer: &str, alarm: Alarm) {
-        let Alarm { feed, refusal, evidence } = alarm;
-        tracing::error!(%feed, peer, %refusal, "what came cannot be right");
-        if let Some(other) = &evidence {
-            self.keep(&feed, &refusal, other).await;
+        tell(peer, &alarm);
+        self.keep_fork(&alarm).await;
+        self.record(peer, alarm).await;
+    }
+
+    /// The same for what `tally` noted: of one peer no more is recorded a day than that allows. What proves a fork is kept
+    /// always; it stops its feed, so it comes once.
+    pub(crate) async fn keep_noted(&self, tally: &Tally, noted: Noted, peer: &str, alarm: Alarm) {
+        tell(peer, &alarm);
+        self.keep_fork(&alarm).await;
+        if noted == Noted::Kept && !self.record(peer, alarm.clone()).await {
+            tally.was_not_kept(peer, &alarm);
         }
+    }
+
+    /// Tells how much was only counted, where that is due; `all`: since this is the end.
+    pub(crate) async fn tell_counts(&self, tally: &Tally, all: bool) {
+        for count in tally.due(all) {
+            tracing::error!(peer = count.peer, more = count.more, "more came that cannot be right than is recorded");
+            let event = NewEvent::of(self.own(), Lane::Local, COUNTS_STREAM, &count).with_actor("exchange");
+            if let Err(error) = self.store.say(vec![event]).await {
+                tracing::error!(%error, "a count of evidence could not be kept");
+                tally.was_not_told(&count);
+            }
+        }
+    }
+
+    async fn keep_fork(&self, Alarm { feed, refusal, evidence }: &Alarm) {
+        if let Some(other) = evidence {
+            self.keep(feed, refusal, other).await;
+        }
+    }
+
+    async fn record(&self, peer: &str, alarm: Alarm) -> bool {
+        let Alarm { feed, refusal, evidence } = alarm;
         let sequence = evidence.clone().and_then(|bytes| parse(bytes).ok()).map_or(0, |batch| batch.sequence());
         let sha256 = evidence.map(|bytes| Digest::of(&bytes).0.to_vec()).unwrap_or_default();
         let (text, name) = (refusal.to_string(), feed.to_string());
         let id = derived_id(&[TamperingSeen::full_name().as_bytes(), name.as_bytes(), text.as_bytes(), &sha256]);
         let seen = TamperingSeen { feed: name, sequence, peer: peer.to_owned(), refusal: text, sha256 };
         let event = NewEvent::of(self.own(), Lane::Local, format!("tampering/{feed}"), &seen);
-        self.commit(&feed, vec![event.with_id(id).with_actor("exchange")]).await;
+        self.commit(&feed, vec![event.with_id(id).with_actor("exchange")]).await
     }
 
     fn own(&self) -> Audience {
         Audience::One(self.store.origin().clone())
     }
 
-    async fn commit(&self, feed: &FeedId, events: Vec<NewEvent>) {
-        if let Err(error) = self.store.say(events).await {
+    async fn commit(&self, feed: &FeedId, events: Vec<NewEvent>) -> bool {
+        let said = self.store.say(events).await;
+        if let Err(error) = &said {
             tracing::error!(%feed, %error, "evidence could not be kept");
         }
+        said.is_ok()
     }
 
     fn fork_events(&self, feed: &FeedId, sequence: u64, held: Option<Digest>, other: &Bytes) -> Vec<NewEvent> {
@@ -134,4 +150,8 @@ impl<'a> Evidence<'a> {
             })
             .collect()
     }
+}
+
+fn tell(peer: &str, Alarm { feed, refusal, .. }: &Alarm) {
+    tracing::error!(%feed, peer, %refusal, "what came cannot be right");
 }

@@ -21,6 +21,7 @@ mod copier;
 mod deliveries;
 mod directory;
 mod evidence;
+mod founding;
 mod gate;
 pub mod grpc;
 mod limits;
@@ -35,6 +36,7 @@ pub mod rest;
 mod runner;
 mod service;
 mod store;
+mod tally;
 mod wants;
 mod witness;
 
@@ -58,6 +60,7 @@ pub use service::Service;
 pub use store::{
     DEFAULT_AGAIN_BYTES, LogStore, Receipts, Store, StoreError, receipt_events, receipt_id, receipts_stream,
 };
+pub use tally::{MAX_RECORDS_A_DAY, Suspect, Tally};
 pub use witness::{
     AddCheckpoint, DEFAULT_WITNESS_EVERY, MAX_ADD_CHECKPOINT_BYTES, MAX_CHECKPOINT_BODY_BYTES, MAX_KEPT_REFUSALS,
     OwnState, Seen, Watched, WitnessRefusal, Witnessing, judge, run_witness,

@@ -15,11 +15,14 @@ use crate::meter::{Flow, Meter, Topic};
 use crate::pack::{OnTheWire, pack, unpack};
 use crate::{
     Action, Bandwidth, Copier, Input, LogStore, MAX_ENTRIES_PER_PUSH, MAX_WAIT_MS, Peer, Settings, SharedDirectory,
-    StoppedFeeds, refused,
+    StoppedFeeds, Tally, refused,
 };
 
 /// How often a copier hears that time passed.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How often it is looked for counts of evidence that are to be told.
+const COUNTS_LOOK: Duration = Duration::from_secs(10);
 
 /// What the link to a peer is doing, for `/readyz`, status pages and tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +79,8 @@ pub struct RunnerOptions {
     pub stopped: StoppedFeeds,
     /// Counts what goes over the wire.
     pub meter: Meter,
+    /// Counts what cannot be right.
+    pub tally: Tally,
     /// What the link may carry; `None`: whatever it can.
     pub bandwidth: Option<Bandwidth>,
 }
@@ -91,11 +96,24 @@ pub async fn run<P: Peer>(
     mut stop: watch::Receiver<bool>,
 ) {
     let session = Session::new(&log, &directory, &peer, &link, &options);
+    let counts = async {
+        loop {
+            tokio::time::sleep(COUNTS_LOOK).await;
+            tell_counts(&log, &options, false).await;
+        }
+    };
     tokio::select! {
         () = session.run() => {}
+        () = counts => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
     link.state.send_modify(|state| state.connected = false);
+    tell_counts(&log, &options, true).await;
+}
+
+/// Tells what was only counted of what cannot be right.
+async fn tell_counts(log: &Log, options: &RunnerOptions, all: bool) {
+    Evidence::new(&LogStore::new(log.clone()), &options.stopped).tell_counts(&options.tally, all).await;
 }
 
 /// What became of a call, and what it came to on the wire, both ways.
@@ -284,10 +302,12 @@ impl<'a, P: Peer> Session<'a, P> {
             }
             Action::Alarm(alarm) => {
                 // Not a call: it answers nothing, and must outlive the session.
-                let stopped = self.options.stopped.clone();
+                let (stopped, tally) = (self.options.stopped.clone(), self.options.tally.clone());
+                // Noted here, so that what is told at the end is all there was.
+                let noted = tally.note(peer.name(), &alarm);
                 tokio::spawn(async move {
                     let store = LogStore::new(log);
-                    Evidence::new(&store, &stopped).keep_alarm(peer.name(), alarm).await;
+                    Evidence::new(&store, &stopped).keep_noted(&tally, noted, peer.name(), alarm).await;
                 });
             }
         }

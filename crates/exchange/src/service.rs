@@ -1,6 +1,7 @@
 //! The serving side over a store: what gateway and adapter answer, whatever driver asks.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,17 +11,18 @@ use httt_wire::{Message as _, exchange as wire};
 use tokio::sync::watch;
 
 use crate::admit::Admission;
-use crate::evidence::{BadPushes, Evidence};
+use crate::evidence::{Evidence, certain};
 use crate::limits::{Held, Limiter, Limits};
 use crate::meter::{Flow, Meter, Topic};
 use crate::pack::{MAX_UNPACKED_BYTES, OnTheWire, pack, unpack};
 use crate::polls::News;
 use crate::quota::Class;
 use crate::refusal::{away, busy, not_found, refusal_to_wire, unavailable};
+use crate::tally::Noted;
 use crate::wants::{LACK_PAUSE_MS, Wants};
 use crate::{
     Alarm, Deliveries, Gate, MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_HEADS, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media,
-    MediaError, Receipts, SharedDirectory, StoppedFeeds, Store, StoreError, Witnessing, admit,
+    MediaError, Receipts, SharedDirectory, StoppedFeeds, Store, StoreError, Tally, Witnessing, admit,
 };
 
 /// Batches of a push that are verified where they arrive; more go to a thread of their own.
@@ -29,6 +31,9 @@ const VERIFIED_INLINE: usize = 16;
 const AWAY_RETRY_MS: u32 = 1_000;
 /// How long a member waits before it brings media again for which there was no room, ms.
 const MEDIA_FULL_PAUSE_MS: u32 = 60_000;
+
+/// How often it is looked for counts of evidence that are to be told.
+const COUNTS_LOOK: Duration = Duration::from_secs(10);
 
 /// Pause before a caller that waits is told what is wanted of it.
 const WANTS_PAUSE: Duration = Duration::from_millis(200);
@@ -48,7 +53,9 @@ pub struct Service {
     wants: Wants,
     deliveries: Deliveries,
     clock: Arc<dyn Clock>,
-    bad_pushes: BadPushes,
+    tally: Tally,
+    /// Somebody tells what is only counted.
+    counting: AtomicBool,
     gate: Gate,
 }
 
@@ -76,7 +83,8 @@ impl Service {
             limiter,
             news,
             wants: Wants::default(),
-            bad_pushes: BadPushes::default(),
+            tally: Tally::default(),
+            counting: AtomicBool::new(false),
             deliveries: Deliveries::default(),
             clock: Arc::new(SystemClock),
             gate: Gate::default(),
@@ -126,6 +134,13 @@ impl Service {
     #[must_use]
     pub fn with_witness(mut self, witness: Arc<Witnessing>) -> Self {
         self.witness = Some(witness);
+        self
+    }
+
+    /// Counts what cannot be right together with the rest of the node.
+    #[must_use]
+    pub fn with_tally(mut self, tally: Tally) -> Self {
+        self.tally = tally;
         self
     }
 
@@ -404,9 +419,9 @@ impl Service {
         let admission = self.admit(directory, &feed, head, entries).await;
         if let Some((bytes, refusal)) = &admission.refused {
             tracing::warn!(%caller, %refusal, "push refused");
-            if self.bad_pushes.record(caller, refusal, bytes, self.receipts) {
+            if certain(refusal, self.receipts) {
                 let alarm = Alarm { feed: feed.clone(), refusal: refusal.clone(), evidence: Some(bytes.clone()) };
-                self.evidence().keep_alarm(caller.as_str(), alarm).await;
+                self.keep_noted(caller, alarm).await;
             } else {
                 self.evidence().keep(&feed, refusal, bytes).await;
             }
@@ -491,6 +506,34 @@ impl Service {
         refusal: Option<wire::Refusal>,
     ) -> wire::PushResponse {
         wire::PushResponse { head: self.store.head(feed).map(|head| wire_head(feed, head)), receipts, refusal }
+    }
+
+    async fn keep_noted(&self, caller: &AgencyCode, alarm: Alarm) {
+        let noted = self.tally.note(caller.as_str(), &alarm);
+        self.evidence().keep_noted(&self.tally, noted, caller.as_str(), alarm).await;
+        if *self.closing.borrow() {
+            self.evidence().tell_counts(&self.tally, true).await;
+        } else if noted == Noted::Counted && !self.counting.swap(true, Ordering::Relaxed) {
+            self.tell_counts();
+        }
+    }
+
+    /// Tells from now on what is only counted, and at the end what is left.
+    fn tell_counts(&self) {
+        // Not kept alive by the task: the log's folder is to be free when the service is gone.
+        let (store, stopped) = (Arc::downgrade(&self.store), self.stopped.clone());
+        let (tally, mut closing) = (self.tally.clone(), self.closing.clone());
+        tokio::spawn(async move {
+            let mut ends = false;
+            while !ends {
+                ends = tokio::select! {
+                    () = tokio::time::sleep(COUNTS_LOOK) => false,
+                    _ = closing.wait_for(|closing| *closing) => true,
+                };
+                let Some(store) = store.upgrade() else { return };
+                Evidence::new(store.as_ref(), &stopped).tell_counts(&tally, ends).await;
+            }
+        });
     }
 
     fn evidence(&self) -> Evidence<'_> {

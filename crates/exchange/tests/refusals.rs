@@ -4,6 +4,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use common::tls::{Authority, identify};
@@ -11,7 +12,7 @@ use common::*;
 use httt_exchange::grpc::{GrpcPeer, TlsIdentity, serve};
 use httt_exchange::*;
 use httt_feed::*;
-use httt_wire::directory::TamperingSeen;
+use httt_wire::directory::{TamperingCounted, TamperingSeen};
 use httt_wire::exchange::{self as wire, RefusalCode};
 use httt_wire::{Message as _, Name as _, feed as feed_pb};
 use tokio::net::TcpListener;
@@ -137,6 +138,100 @@ async fn an_altered_push_is_on_record_once_and_an_honest_mistake_is_not() {
     let second = seal("H24", &report, Some(&first.head()), 2);
     assert_eq!(world.push("H24", &report, vec![second.bytes().clone()]).await, Err(RefusalCode::Gap));
     assert_eq!(world.recorded().len(), 1);
+}
+
+/// The counts told in a log, and how many records there are.
+fn told(log: &httt_log::Log, code: &AgencyCode) -> (Vec<TamperingCounted>, usize) {
+    let entries = log.read_feed(&FeedId::local(code), 0, 16 << 20).expect("reads");
+    let events: Vec<_> = entries.iter().flat_map(|entry| entry.batch.events.clone()).collect();
+    let counts = events.iter().filter(|event| event.r#type == TamperingCounted::full_name());
+    let counts = counts.map(|event| TamperingCounted::decode(event.data.clone()).expect("decodes")).collect();
+    (counts, events.iter().filter(|event| event.r#type == TamperingSeen::full_name()).count())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_has_so_many_records_a_day_and_a_count_of_the_rest_when_the_gateway_stops() {
+    let (gateway, _) = gateway().await;
+    let tally = Tally::default();
+    let service = plain_service(&gateway, Receipts::Issue).with_tally(tally.clone());
+    let report = feed("H24→TW/report");
+    let rubbish = |number: usize| wire::PushRequest {
+        feed: Some(report.to_wire()),
+        entries: vec![format!("rubbish {number}").into()],
+        ..Default::default()
+    };
+    for number in 0..MAX_RECORDS_A_DAY + 50 {
+        let refusal = service.push(&code("H24"), rubbish(number)).await.refusal.expect("refused");
+        assert_eq!(refusal_from_wire(&refusal), RefusalCode::Malformed);
+    }
+    assert_eq!(told(&gateway.log, &gateway.code), (vec![], MAX_RECORDS_A_DAY));
+    let (peer, kept) = ("H24".to_owned(), MAX_RECORDS_A_DAY as u64);
+    assert_eq!(tally.suspects(), [Suspect { peer, kept, counted: 50 }]);
+    gateway.stop.send_replace(true);
+    until(|| !told(&gateway.log, &gateway.code).0.is_empty()).await;
+    let (counts, records) = told(&gateway.log, &gateway.code);
+    assert_eq!((counts.len(), counts[0].peer.as_str(), counts[0].more, records), (1, "H24", 50, MAX_RECORDS_A_DAY));
+    // What still comes then is told at once.
+    service.push(&code("H24"), rubbish(10_000)).await;
+    assert_eq!(told(&gateway.log, &gateway.code).0.len(), 2);
+}
+
+/// A carrier that gives other rubbish whenever it is asked.
+struct Rubbish(AtomicU64);
+
+impl Peer for Rubbish {
+    fn name(&self) -> &str {
+        "https://carrier.example.vn"
+    }
+    async fn heads(&self, request: wire::HeadsRequest) -> Result<wire::HeadsResponse, PeerError> {
+        if request.wait_ms > 0 {
+            std::future::pending::<()>().await;
+        }
+        let feeds = (10..50).map(|number| feed(&format!("H{number}→H99/report")));
+        let heads = feeds.map(|feed| wire::Head { feed: Some(feed.to_wire()), sequence: 1, digest: vec![1; 32] });
+        Ok(wire::HeadsResponse { log_id: vec![1], position: 1, heads: heads.collect(), ..Default::default() })
+    }
+    async fn read(&self, _request: wire::ReadRequest) -> Result<wire::ReadResponse, PeerError> {
+        let number = self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(wire::ReadResponse { entries: vec![format!("rubbish {number}").into()], head: 1, ..Default::default() })
+    }
+    async fn push(&self, _request: wire::PushRequest) -> Result<wire::PushResponse, PeerError> {
+        Ok(wire::PushResponse::default())
+    }
+    async fn stat_media(&self, _request: wire::StatMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
+        Ok(wire::StatMediaResponse::default())
+    }
+    async fn read_media(&self, _request: wire::ReadMediaRequest) -> Result<wire::ReadMediaResponse, PeerError> {
+        Ok(wire::ReadMediaResponse::default())
+    }
+    async fn write_media(&self, _request: wire::WriteMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
+        Ok(wire::StatMediaResponse::default())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_carrier_does_not_fill_a_members_log_and_is_counted() {
+    let member = Node::open("H99");
+    let options = RunnerOptions {
+        pushes_for: Arc::new(|_| vec![code("H99")]),
+        settings: Settings { refusal_pause_ms: 1, ..Settings::default() },
+        span_of: Arc::new(|_| tracing::Span::none()),
+        stopped: StoppedFeeds::default(),
+        meter: Meter::default(),
+        tally: Tally::default(),
+        bandwidth: None,
+    };
+    let (tally, peer, link) =
+        (options.tally.clone(), Arc::new(Rubbish(AtomicU64::new(0))), httt_exchange::Link::default());
+    let running =
+        tokio::spawn(run(member.log.clone(), member.directory.clone(), peer, link, options, member.stop.subscribe()));
+    until(|| tally.suspects().iter().any(|suspect| suspect.counted >= 50)).await;
+    member.stop.send_replace(true);
+    running.await.expect("ends");
+    until(|| told(&member.log, &member.code).1 == MAX_RECORDS_A_DAY).await;
+    let (counts, _) = told(&member.log, &member.code);
+    assert_eq!(counts.iter().map(|count| count.more).sum::<u64>(), tally.suspects()[0].counted);
+    assert_eq!(counts[0].peer, "https://carrier.example.vn");
 }
 
 #[tokio::test(flavor = "multi_thread")]

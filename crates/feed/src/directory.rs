@@ -1,6 +1,7 @@
 //! Who takes part, with which keys, and who may say and read what: a fold of the gateway's directory feed.
 
 mod fold;
+mod founding;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +12,8 @@ use httt_wire::directory as pb;
 use crate::{AgencyCode, Audience, Digest, FeedId, Fingerprint, KeyId, Lane, PublicKey, Refusal};
 
 pub use pb::MemberKind;
+
+pub use founding::Founding;
 
 use fold::decode;
 

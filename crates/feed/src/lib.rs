@@ -28,7 +28,7 @@ pub use batch::{
     UnsignedBatch, UnverifiedBatch, VerifiedBatch, body_digest, check_event, parse,
 };
 pub use chain::{Link, follow};
-pub use directory::{Certificate, Directory, Member, MemberKind, ReadGrant};
+pub use directory::{Certificate, Directory, Founding, Member, MemberKind, ReadGrant};
 pub use dsse::dsse_envelope;
 pub use identity::{AgencyCode, Audience, Digest, FeedId, Head, InvalidAgencyCode, InvalidFeedId, Lane};
 pub use key::{Algorithm, Fingerprint, KeyError, KeyId, PublicKey, SigningKey};

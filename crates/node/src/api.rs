@@ -21,6 +21,7 @@ use crate::desk::{Desk, actor};
 use crate::http::{self, ApiError, Json, Readiness, ServeLimits};
 use crate::metrics;
 use crate::models::{Comparison, ModelSet, ModelsError};
+use crate::rotation::KeyOffer;
 use crate::shutdown::Shutdown;
 use crate::tls::{self, ClientAuth};
 
@@ -83,8 +84,28 @@ pub struct LogAnswer {
     pub checkpoint: String,
     /// SHA-256 fingerprint of the key that seals and signs.
     pub key_fingerprint: String,
+    /// The new key that was offered to the gateway and that the directory does not have; null: none waits.
+    pub key_offer: Option<KeyOfferAnswer>,
     /// Feeds held.
     pub feeds: Vec<FeedAnswer>,
+}
+
+/// A key that waits for the gateway. If it stays so, the node has too many keys, or no link.
+#[derive(Debug, Serialize)]
+pub struct KeyOfferAnswer {
+    /// SHA-256 fingerprint.
+    pub fingerprint: String,
+    /// How often it was offered.
+    pub times: u64,
+    /// When it is offered again, Unix ms.
+    pub again_at_ms: i64,
+}
+
+impl From<KeyOffer> for KeyOfferAnswer {
+    fn from(offer: KeyOffer) -> Self {
+        let KeyOffer { key, times, again_at_ms } = offer;
+        Self { fingerprint: key.to_string(), times, again_at_ms }
+    }
 }
 
 /// One feed held.
@@ -292,6 +313,7 @@ async fn log<S: ModelSet>(State(desk): State<Desk<S>>, principal: Principal) -> 
         root: log.root(entries).map_err(ApiError::internal)?.to_string(),
         checkpoint: log.checkpoint(),
         key_fingerprint: desk.node.fingerprint().to_string(),
+        key_offer: desk.node.key_offer.borrow().map(KeyOfferAnswer::from),
         feeds: log.heads().iter().map(|head| feed_answer(log, head)).collect::<Result<_, _>>()?,
     }))
 }

@@ -8,15 +8,16 @@ use httt_feed::{AgencyCode, Audience, Directory, Fingerprint, Lane, Sealer};
 use httt_log::{CommitError, Log, NewEvent, OpenError, Options, ReadError, SystemClock, Transaction};
 use httt_wire::directory::LogOpened;
 use serde::Deserialize;
+use tokio::sync::watch;
 
-use httt_exchange::{Gate, Meter, SharedDirectory, StoppedFeeds, Witnessing};
+use httt_exchange::{Gate, Meter, SharedDirectory, StoppedFeeds, Suspect, Tally, Witnessing};
 
 use crate::config::ConfigPath;
 use crate::http::Readiness;
 use crate::media::{MediaConfig, MediaStore, MediaStoreError};
 use crate::metrics::{Kind, Metrics};
 use crate::models::{DEFAULT_SNAPSHOT_ENTRIES, SnapshotOptions};
-use crate::rotation::{self, Announce, KeyFiles, KeyFilesError};
+use crate::rotation::{self, Announce, KeyFiles, KeyFilesError, KeyOffer};
 use crate::service::STOP_DEADLINE;
 use crate::shutdown::Shutdown;
 use crate::tlog::TlogConfig;
@@ -133,12 +134,16 @@ pub struct Node {
     pub media: Arc<MediaStore>,
     /// The files of the key that it seals with.
     pub keys: KeyFiles,
+    /// The new key that the gateway was offered and has not added.
+    pub key_offer: Arc<watch::Sender<Option<KeyOffer>>>,
     /// Where its read models are stored, if they are.
     pub snapshots: Option<SnapshotOptions>,
     /// Cosigns other nodes' checkpoints, and gathers cosignatures of its own.
     pub witness: Arc<Witnessing>,
     /// What went over the wire, to and from whom.
     pub meter: Meter,
+    /// What cannot be right, and who brought it.
+    pub tally: Tally,
     /// Figures for monitors.
     pub metrics: Metrics,
     /// Whether they are told without log-in; see [`NodeConfig::open_metrics`].
@@ -219,6 +224,15 @@ impl Node {
         log_figures(&metrics, &log);
         let meter = Meter::default();
         crate::wire::tell(&meter, &metrics);
+        let tally = Tally::default();
+        suspicion_figures(&metrics, &tally);
+        let key_offer: Arc<watch::Sender<Option<KeyOffer>>> = Arc::default();
+        let offered = Arc::clone(&key_offer);
+        metrics.add(move |page| {
+            let times = offered.borrow().map_or(0, |offer| offer.times);
+            let help = "How often the new key was offered that the gateway has not added; 0: none waits.";
+            page.figure(("httt_key_offers_unanswered", Kind::Gauge), help, times as f64);
+        });
         Ok(Self {
             code,
             log,
@@ -228,9 +242,11 @@ impl Node {
             feeds_elsewhere: false,
             media,
             keys,
+            key_offer,
             snapshots,
             witness,
             meter,
+            tally,
             metrics,
             open_metrics: config.open_metrics,
             public_entries: config.tlog.public_entries,
@@ -288,5 +304,20 @@ fn log_figures(metrics: &Metrics, log: &Log) {
         page.figure(("httt_log_entries", Kind::Gauge), "Entries (sealed batches) in the log.", log.len() as f64);
         let writable = if log.poisoned().is_none() { 1.0 } else { 0.0 };
         page.figure(("httt_log_writable", Kind::Gauge), "1 while the log takes writes.", writable);
+    });
+}
+
+fn suspicion_figures(metrics: &Metrics, tally: &Tally) {
+    let tally = tally.clone();
+    metrics.add(move |page| {
+        let suspects = tally.suspects();
+        let mut tell = |name, help, of: fn(&Suspect) -> u64| {
+            let figures = suspects.iter().map(|suspect| ([suspect.peer.clone()], of(suspect) as f64));
+            page.metric((name, Kind::Counter), help, ["peer"], figures);
+        };
+        tell("httt_tampering_recorded_total", "What cannot be right and is on record, by who brought it.", |one| {
+            one.kept
+        });
+        tell("httt_tampering_counted_total", "The same beyond the records of a day: only counted.", |one| one.counted);
     });
 }

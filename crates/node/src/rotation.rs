@@ -8,12 +8,18 @@
 //!   KeyRetired     sealed with the new key     how far each feed is sealed with the old one; the gateway answers KeyRevoked
 //!   signing.key.old is deleted
 //! ```
+//! A gateway does not answer an offer that it cannot take, such as one of a member with too many keys. So the key is offered
+//! again after a while ([`KeyOffer`]), and the node's status shows that it waits.
+//!
 //! From the switch until the revocation both keys are good: what was sealed with the old one and is still on its way is
 //! taken. A carrier originates nothing that the gateway would hear, so its operator adds the new key at the gateway. So
 //! does that of a node whose key was stolen and revoked: nobody hears what it seals any more.
 
 mod files;
+mod offers;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +29,13 @@ use httt_feed::{AgencyCode, Audience, Fingerprint, Lane, Member, MemberKind, Pub
 use httt_log::{CommitError, NewEvent, ReadError, Transaction};
 use httt_wire::directory as pb;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::assembly::Node;
+use crate::clock;
 
 pub use files::{KeyFiles, KeyFilesError, KeyState};
+pub use offers::KeyOffer;
 pub use plan::{Seen, Step, next_step};
 
 /// How often the key files are looked at.
@@ -69,10 +78,10 @@ pub fn offered_key(offered: &pb::KeyOffered) -> Option<PublicKey> {
 /// which answers itself.
 pub(crate) async fn run(node: Node, announce: Option<Announce>, mut stop: watch::Receiver<bool>) {
     let files = node.keys.clone();
-    let mut rotation = Rotation { node, files, announce, told: None, warned: None };
+    let mut rotation = Rotation { node, files, announce, retired: None, warned: None };
     let mut last_error = String::new();
     loop {
-        match rotation.step().await {
+        match rotation.step(clock::system()()).await {
             Ok(()) => last_error.clear(),
             // Once, however often it is tried.
             Err(error) if error.to_string() != last_error => {
@@ -92,20 +101,21 @@ struct Rotation {
     node: Node,
     files: KeyFiles,
     announce: Option<Announce>,
-    /// The step that was told last; telling it again would only be found in the log again.
-    told: Option<(Step, Fingerprint)>,
+    /// The key whose end was told; telling it again would only be found in the log again.
+    retired: Option<Fingerprint>,
     /// The revoked key that the log was told of.
     warned: Option<Fingerprint>,
 }
 
 impl Rotation {
-    async fn step(&mut self) -> Result<(), RotationError> {
+    async fn step(&mut self, now_ms: i64) -> Result<(), RotationError> {
         let state = self.files.state()?;
         let directory = self.node.directory.get();
         let member = directory.member(&self.node.code);
         let in_use = self.node.log.public_key();
         self.warn_if_revoked(&in_use, member);
         if state.next.is_none() && state.old.is_none() {
+            self.node.key_offer.send_if_modified(|offer| offer.take().is_some());
             return Ok(());
         }
         let keys = member.map(|member| member.all_keys().map(|(key, revoked)| (key.fingerprint(), revoked)).collect());
@@ -117,8 +127,11 @@ impl Rotation {
             keys: keys.unwrap_or_default(),
         };
         let step = next_step(&seen);
+        if step != Step::Offer {
+            self.node.key_offer.send_if_modified(|offer| offer.take().is_some());
+        }
         match (step, state.next, state.old) {
-            (Step::Offer, Some(next), _) => self.offer(directory.gateway(), &next).await?,
+            (Step::Offer, Some(next), _) => self.offer(directory.gateway(), &next, now_ms).await?,
             (Step::Switch, Some(next), _) => {
                 let fingerprint = next.public().fingerprint();
                 self.files.switch()?;
@@ -155,12 +168,22 @@ impl Rotation {
         }
     }
 
-    async fn offer(&mut self, gateway: Option<&AgencyCode>, next: &SigningKey) -> Result<(), RotationError> {
+    async fn offer(
+        &mut self,
+        gateway: Option<&AgencyCode>,
+        next: &SigningKey,
+        now_ms: i64,
+    ) -> Result<(), RotationError> {
         let key = next.public();
         let fingerprint = key.fingerprint();
-        if !self.tells(Step::Offer, fingerprint) {
+        let before = self.node.key_offer.borrow().filter(|offer| offer.key == fingerprint);
+        if before.is_some_and(|offer| now_ms < offer.again_at_ms) {
             return Ok(());
         }
+        let stream = format!("key/{fingerprint}");
+        let told = self.node.log.stream_version(&self.node.code, &stream)?.unwrap_or(0);
+        // After a start the last one is told again, which the log finds to be told already.
+        let number = if before.is_some() { told } else { told.saturating_sub(1) };
         let member = self.node.code.to_string();
         let event = if self.announce.is_some() {
             said(
@@ -175,17 +198,28 @@ impl Rotation {
             let log_id = self.node.log.log_id().to_vec();
             let proof = next.sign(&offer_proof(&member, &log_id));
             let offered = pb::KeyOffered { member, key: Some(key.to_wire()), proof, log_id };
-            said(Audience::One(gateway.clone()), Lane::Report, format!("key/{fingerprint}"), &offered)
+            said(Audience::One(gateway.clone()), Lane::Report, stream, &offered)
         };
-        self.tell(event.with_id(derived_id(&[b"key offered\0", &fingerprint.0]))).await?;
-        self.told = Some((Step::Offer, fingerprint));
-        tracing::info!(key = %fingerprint, "a new key is offered");
+        self.tell(event.with_id(offer_id(fingerprint, number))).await?;
+        let times = number + 1;
+        let again_at_ms = now_ms.saturating_add(offers::pause_ms(fingerprint, times));
+        self.node.key_offer.send_replace(Some(KeyOffer { key: fingerprint, times, again_at_ms }));
+        if times == 1 {
+            tracing::info!(key = %fingerprint, "a new key is offered");
+        } else {
+            tracing::warn!(
+                key = %fingerprint,
+                times,
+                "the gateway has not added the key that was offered; it is offered again. If this node has too many keys, \
+                 the gateway's operator must revoke those that are not used (`httt member revoke-key`)"
+            );
+        }
         Ok(())
     }
 
     async fn retire(&mut self, gateway: Option<&AgencyCode>, old: &PublicKey) -> Result<(), RotationError> {
         let fingerprint = old.fingerprint();
-        if !self.tells(Step::Retire, fingerprint) {
+        if self.retired == Some(fingerprint) {
             return Ok(());
         }
         let reason = "thay khoá định kỳ (key rotation)".to_owned();
@@ -204,7 +238,7 @@ impl Rotation {
             said(Audience::One(gateway.clone()), Lane::Report, format!("key/{fingerprint}"), &retired)
         };
         self.tell(event.with_id(derived_id(&[b"key retired\0", &fingerprint.0]))).await?;
-        self.told = Some((Step::Retire, fingerprint));
+        self.retired = Some(fingerprint);
         tracing::info!(key = %fingerprint, "the old key is retired");
         Ok(())
     }
@@ -226,15 +260,19 @@ impl Rotation {
         Ok(last)
     }
 
-    fn tells(&self, step: Step, key: Fingerprint) -> bool {
-        self.told != Some((step, key))
-    }
-
     async fn tell(&self, event: NewEvent) -> Result<(), RotationError> {
         match &self.announce {
             Some(announce) => announce(event).await.map_err(RotationError::Directory),
             None => Ok(self.node.log.commit(Transaction::append([event])).await.map(drop)?),
         }
+    }
+}
+
+/// The id of an offer: the same one for each time that it is made, whatever happened in between.
+fn offer_id(key: Fingerprint, number: u64) -> Uuid {
+    match number {
+        0 => derived_id(&[b"key offered\0", &key.0]),
+        _ => derived_id(&[b"key offered again\0", &key.0, &number.to_be_bytes()]),
     }
 }
 

@@ -258,6 +258,7 @@ impl Upstream {
             span_of: Arc::new(append_span),
             stopped: node.stopped.clone(),
             meter: self.meter.clone(),
+            tally: node.tally.clone(),
             bandwidth: self.bandwidth.clone(),
         };
         let witness = httt_exchange::run_witness(node.witness, Arc::clone(&self.peer), stop.clone());

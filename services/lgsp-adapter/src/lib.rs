@@ -88,7 +88,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
         node.stopped.clone(),
         shutdown.watch(),
     );
-    let service = Arc::new(service.with_witness(Arc::clone(&node.witness)).with_meter(node.meter.clone()));
+    let service = service.with_witness(Arc::clone(&node.witness)).with_meter(node.meter.clone());
+    let service = Arc::new(service.with_tally(node.tally.clone()));
     models.read(|models| models.forks.feeds()).into_iter().for_each(|feed| node.stopped.stop(feed));
 
     // What members sealed goes up; this node itself says nothing to others.

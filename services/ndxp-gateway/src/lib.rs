@@ -119,7 +119,7 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
     );
     // Members remember what they saw of a gateway's log: several processes have several, and would look like liars.
     let service = if open.is_alone() { service.with_witness(Arc::clone(&node.witness)) } else { service };
-    let service = service.with_meter(node.meter.clone()).with_gate(node.gate.clone());
+    let service = service.with_meter(node.meter.clone()).with_tally(node.tally.clone()).with_gate(node.gate.clone());
     let service = service.with_deliveries(deliveries.clone()).with_limits(config.exchange.limits.limits()?);
     let service = Arc::new(service);
     let view = DeliveryView::new(deliveries, Arc::clone(&store), node.directory.clone());

@@ -12,7 +12,7 @@ use httt_ndxp_gateway::{Kind, MemberFile, enrolment, read_members};
 use httt_node::config::ConfigPath;
 use httt_node::exchange::grpc::{self, GrpcPeer, TlsIdentity};
 use httt_node::exchange::{
-    Link, LogStore, Meter, Receipts, RunnerOptions, Service, Settings, SharedDirectory, StoppedFeeds, run,
+    Link, LogStore, Meter, Receipts, RunnerOptions, Service, Settings, SharedDirectory, StoppedFeeds, Tally, run,
 };
 use httt_node::media::{MediaConfig, MediaStore};
 use httt_node::tls::{self, TlsConfig};
@@ -163,6 +163,7 @@ impl World {
             span_of: Arc::new(|_| tracing::Span::none()),
             stopped: StoppedFeeds::default(),
             meter: Meter::default(),
+            tally: Tally::default(),
             bandwidth: None,
         };
         let (log, directory, stop) = (member.log.clone(), member.directory.clone(), self.stop.subscribe());

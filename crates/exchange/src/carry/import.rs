@@ -13,6 +13,7 @@ use super::{
 };
 use crate::admit::Admission;
 use crate::evidence::{Evidence, two_stories};
+use crate::founding::Beginning;
 use crate::{Alarm, Gate, LogStore, Media, MediaError, SharedDirectory, StoppedFeeds, admit, receipt_events};
 
 /// Bytes handed to the decoder at a time: what it may hold beside one frame.
@@ -43,6 +44,7 @@ impl Importer {
             decoder: Decoder::default(),
             manifest: None,
             feeds: BTreeMap::new(),
+            beginning: Beginning::default(),
             media: BTreeMap::new(),
             broken: None,
         }
@@ -124,6 +126,8 @@ pub struct Import {
     decoder: Decoder,
     manifest: Option<Box<Manifest>>,
     feeds: BTreeMap<FeedId, Progress>,
+    /// Of the directory, until the gateway is known.
+    beginning: Beginning,
     media: BTreeMap<Digest, (MediaOutcome, u64)>,
     broken: Option<FormatError>,
 }
@@ -241,6 +245,10 @@ impl Import {
             progress.ended = Some(Outcome::Forked { sequence: None });
             return;
         }
+        let ranges = self.manifest.iter().flat_map(|manifest| &manifest.ranges);
+        let last = ranges.filter(|range| range.feed == feed).map(|range| range.last.sequence).max().unwrap_or(0);
+        let Some(entries) = self.gather(&feed, entries, last).await else { return };
+        let Some(progress) = self.feeds.get_mut(&feed) else { return };
         let maker = self.manifest.as_ref().map(|manifest| manifest.maker.clone());
         let Admission { batches, refused } = self.node.admit(&feed, entries).await;
         if !batches.is_empty() {
@@ -271,6 +279,19 @@ impl Import {
             tell(&self.node, maker.as_ref(), &feed, &refusal, bytes).await;
             progress.ended = Some(self.node.outcome_of(&feed, refusal));
         }
+    }
+
+    /// What is to be judged together; see [`Beginning::take`].
+    async fn gather(&mut self, feed: &FeedId, entries: Vec<Bytes>, last: u64) -> Option<Vec<Bytes>> {
+        let (directory, feed, mut beginning) =
+            (self.node.directory.get(), feed.clone(), std::mem::take(&mut self.beginning));
+        let gathering = tokio::task::spawn_blocking(move || {
+            let judged = beginning.take(&directory, &feed, entries, last);
+            (beginning, judged)
+        });
+        let (beginning, judged) = gathering.await.unwrap_or_default();
+        self.beginning = beginning;
+        judged
     }
 
     async fn take_media(&mut self, piece: MediaPiece) {

@@ -142,6 +142,7 @@ impl Node {
             span_of: Arc::new(|_| tracing::Span::none()),
             stopped: StoppedFeeds::default(),
             meter,
+            tally: Tally::default(),
             bandwidth: None,
         };
         tokio::spawn(run(self.log.clone(), self.directory.clone(), peer, link.clone(), options, self.stop.subscribe()));

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use httt_wire::directory as pb;
 
 use super::{Directory, KeyEntry, Member, MemberKind, decode};
-use crate::{Audience, FeedId, Fingerprint, Lane, PublicKey, Refusal, UnverifiedBatch, VerifiedBatch, follow};
+use crate::{Audience, FeedId, Fingerprint, Lane, PublicKey, Refusal, UnverifiedBatch, VerifiedBatch};
 
 impl Directory {
     /// Checks that a batch is its origin's: its key is one the directory gives that origin, not revoked before
@@ -78,32 +78,6 @@ impl Directory {
         trusted.ok_or_else(|| Refusal::UnknownKey { origin: batch.feed().origin.clone(), key: batch.key() })
     }
 
-    /// For a gateway that changed its key since its first batch: whom to believe so that `batches`, the beginning of the
-    /// directory feed, can be verified. It is the key that the first batch brings, if these batches, each following
-    /// the one before, lead to one that the configured key signed: by its `previous` that one vouches for all before it,
-    /// so the older key, even a stolen one, cannot have made them up.
-    ///
-    /// `None`: they do not lead there, or nothing needs to be vouched for.
-    pub fn founded_by(&self, batches: &[UnverifiedBatch]) -> Option<Self> {
-        let first = batches.first()?;
-        let key = brought_key(first).filter(|_| self.gateway.is_none() && first.sequence() == 1)?;
-        let founded = Self { trusted: Some(key.fingerprint()), ..self.clone() };
-        let mut directory = founded.clone();
-        let mut head = None;
-        for batch in batches {
-            let verified = directory.verify(batch.clone()).ok()?;
-            follow(head.as_ref(), &verified).ok()?;
-            head = Some(verified.head());
-            directory.apply(verified.feed(), &verified.batch().events);
-            let member = directory.member(&verified.feed().origin)?;
-            let signer = member.all_keys().map(|(key, _)| key).find(|key| key.id() == verified.key());
-            if signer.map(PublicKey::fingerprint) == self.trusted {
-                return Some(founded);
-            }
-        }
-        None
-    }
-
     /// The directory is the gateway's; only central source and gateway speak to everybody; others speak to members.
     fn may_originate(&self, member: &Member, feed: &FeedId) -> Result<(), Refusal> {
         let allowed = match (feed.lane, &feed.audience) {
@@ -122,7 +96,7 @@ fn revoked_key(batch: &UnverifiedBatch) -> Refusal {
 }
 
 /// The key by which a first directory batch is signed, if it brings it.
-fn brought_key(batch: &UnverifiedBatch) -> Option<PublicKey> {
+pub(super) fn brought_key(batch: &UnverifiedBatch) -> Option<PublicKey> {
     let added = batch.batch().events.iter().filter_map(decode::<pb::KeyAdded>);
     added
         .filter(|added| added.member == batch.feed().origin.as_str())

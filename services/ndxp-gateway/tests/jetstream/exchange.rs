@@ -283,6 +283,7 @@ impl Member {
             span_of: Arc::new(|_| tracing::Span::none()),
             stopped: StoppedFeeds::default(),
             meter: httt_exchange::Meter::default(),
+            tally: httt_exchange::Tally::default(),
             bandwidth: None,
         };
         let (log, directory, stop) = (self.log.clone(), self.directory.clone(), self.stop.subscribe());

@@ -51,7 +51,19 @@ pub(super) struct LogAnswer {
     checkpoint: String,
     /// SHA-256 fingerprint of the key that seals and signs.
     key_fingerprint: String,
+    /// The new key that was offered to the exchange and not added yet; null: none waits.
+    key_offer: Option<KeyOfferAnswer>,
     feeds: Vec<FeedAnswer>,
+}
+
+/// A key that waits for the exchange. If it stays so, the node has too many keys, or no link.
+#[derive(Serialize, ToSchema)]
+pub(super) struct KeyOfferAnswer {
+    fingerprint: String,
+    /// How often it was offered.
+    times: u64,
+    /// When it is offered again, Unix ms.
+    again_at_ms: i64,
 }
 
 /// The media store; with a bucket, the folder that is its cache.
@@ -504,8 +516,10 @@ mod tests {
             root: text(),
             checkpoint: Default::default(),
             key_fingerprint: text(),
+            key_offer: None,
             feeds: vec![],
         });
+        assert_described::<KeyOfferAnswer>(api::KeyOfferAnswer { fingerprint: text(), times: 1, again_at_ms: 0 });
         assert_described::<WitnessAnswer>(tlog::WitnessAnswer {
             log_key: text(),
             cosigner_key: text(),
