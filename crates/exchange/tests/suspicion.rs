@@ -141,7 +141,7 @@ fn an_admitted_batch_that_comes_before_the_word_of_its_admission_accuses_nobody(
     let batch = said("TW", &content);
     let [revoked, admitted] = revoked_and_admitted(&batch);
     let heads = vec![(content.clone(), batch.head())];
-    let before = [&members()[..], &[revoked.clone()]].concat();
+    let before = [&members()[..], std::slice::from_ref(&revoked)].concat();
     let (mut copier, _) = connected(directory(&before), heads.clone());
     let entries = vec![batch.bytes().clone()];
     let actions = copier.handle(2, Input::Entries { feed: content.clone(), entries: entries.clone(), refused: None });
