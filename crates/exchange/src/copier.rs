@@ -14,9 +14,9 @@ use httt_feed::{AgencyCode, Audience, Directory, FeedId, Head, Lane, Refusal};
 use httt_wire::exchange::RefusalCode;
 
 use crate::evidence::two_stories;
-use crate::{Bandwidth, MAX_CALL_BYTES, admit};
+use crate::{Bandwidth, MAX_CALL_BYTES, MAX_HELD, admit};
 
-pub use talk::{Action, Alarm, Input, head_from_wire};
+pub use talk::{Action, Alarm, Input, head_from_wire, head_to_wire};
 
 /// Patience and limits.
 #[derive(Debug, Clone)]
@@ -286,12 +286,18 @@ impl Copier {
                     self.judge_suspects();
                 }
             }
-            Input::HeadsRefused { refused, .. } => self.on_heads_refused(now, refused),
+            Input::HeadsRefused { refused, wants, .. } => {
+                self.on_heads_refused(now, refused);
+                self.on_wants(wants);
+            }
             Input::Entries { feed, entries, refused } => self.on_entries(now, feed, &entries, refused),
             Input::Stored { feed, result } => self.on_stored(now, feed, result),
             Input::Pushed { feed, head, refused } => self.on_pushed(now, feed, head, refused),
             Input::PushedAgain { feed, last, refused } => self.on_pushed_again(now, &feed, last, refused),
-            Input::HeadsFailed(_) => self.on_failure(now),
+            Input::HeadsFailed(_) => {
+                self.heads_refused = None;
+                self.on_failure(now);
+            }
             Input::CallFailed(feed) => self.on_call_failed(now, &feed),
             Input::Stopped(feed) => self.feeds.entry(feed).or_default().stopped = true,
             Input::Tick => {}
@@ -335,9 +341,9 @@ impl Copier {
 
     fn on_wants(&mut self, wants: Vec<(FeedId, u64, u64)>) {
         for (feed, after, until) in wants {
-            let pushes = self.pushes(&feed);
+            let brings = self.pushes(&feed) || self.is_of_gateway(&feed);
             // Only what is held here can be wanted again from here.
-            if let Some(track) = self.feeds.get_mut(&feed).filter(|track| pushes && until <= track.local_sequence()) {
+            if let Some(track) = self.feeds.get_mut(&feed).filter(|track| brings && until <= track.local_sequence()) {
                 track.wanted = (after < until).then_some((after, until));
             }
         }
@@ -544,12 +550,24 @@ impl Copier {
                 let refusal = Refusal::Fork { feed: feed.clone(), sequence };
                 self.actions.push(Action::Alarm(Alarm { feed, refusal, evidence: None }));
             }
+            // The gateway may not know yet what is held here of its own feeds.
+            RefusalCode::Unavailable => self.ask_all_at_once(),
             _ => {}
         }
     }
 
     fn pushes(&self, feed: &FeedId) -> bool {
         feed.lane != Lane::Local && self.pushes_for.contains(&feed.origin)
+    }
+
+    /// What the gateway says itself. Restored from a backup, it asks its members for what it had said since.
+    fn is_of_gateway(&self, feed: &FeedId) -> bool {
+        feed.lane != Lane::Local && self.directory.gateway() == Some(&feed.origin)
+    }
+
+    fn held_of_gateway(&self) -> Vec<(FeedId, Head)> {
+        let of_gateway = self.feeds.iter().filter(|(feed, _)| self.is_of_gateway(feed));
+        of_gateway.filter_map(|(feed, track)| Some((feed.clone(), track.local?))).take(MAX_HELD).collect()
     }
 
     /// Starts whatever may be started now.
@@ -568,9 +586,11 @@ impl Copier {
             self.heads_call = Some(self.heads_calls);
             // What a long answer left out is asked for after it, and belongs to it.
             self.asked_all = after == 0 || (self.more && self.asked_all);
-            self.actions.push(Action::AskHeads { call: self.heads_calls, log_id, after, wait });
+            let held = if log_id.is_empty() { self.held_of_gateway() } else { Vec::new() };
+            self.actions.push(Action::AskHeads { call: self.heads_calls, log_id, after, wait, held });
         }
-        if !self.connected {
+        // A gateway that waits for what it had said itself refuses everything else.
+        if !self.connected && self.heads_refused.is_none() {
             return;
         }
         let busy =
@@ -582,7 +602,10 @@ impl Copier {
         let mut waits = false;
         for feed in order {
             let track = &self.feeds[feed];
-            if track.busy || track.stopped || now < track.paused_until {
+            // What is wanted of a feed that forked is the evidence.
+            let wanted = track.wanted.filter(|_| self.connected || self.is_of_gateway(feed));
+            let goes_on = self.connected && !track.stopped;
+            if track.busy || now < track.paused_until || (!goes_on && wanted.is_none()) {
                 continue;
             }
             let (calls, most) = match is_bulk(feed.lane) {
@@ -593,9 +616,9 @@ impl Copier {
                 continue;
             }
             let (local, remote) = (track.local_sequence(), track.remote_sequence());
-            let asks = remote > local || differ(track);
-            let pushes = local > remote && self.pushes(feed);
-            if !asks && !pushes && track.wanted.is_none() {
+            let asks = goes_on && (remote > local || differ(track));
+            let pushes = goes_on && local > remote && self.pushes(feed);
+            if !asks && !pushes && wanted.is_none() {
                 continue;
             }
             let (room, taken) = match &self.bandwidth {
@@ -615,7 +638,7 @@ impl Copier {
                 // What this node said itself it must hold whole, and what it carries it must hand on whole.
                 let from_restated = feed.lane == Lane::Status && track.local.is_none() && !self.pushes(feed);
                 started.push((Action::Ask { feed: feed.clone(), after: local, max_bytes, from_restated }, taken));
-            } else if let Some((after, until)) = track.wanted.filter(|_| !pushes) {
+            } else if let Some((after, until)) = wanted.filter(|_| !pushes) {
                 started.push((Action::PushAgain { feed: feed.clone(), after, until, max_bytes }, taken));
             } else {
                 started.push((Action::Push { feed: feed.clone(), after: remote, max_bytes }, taken));

@@ -15,7 +15,7 @@ use crate::meter::{Flow, Meter, Topic};
 use crate::pack::{OnTheWire, pack, unpack};
 use crate::{
     Action, Bandwidth, Copier, Input, LogStore, MAX_ENTRIES_PER_PUSH, MAX_WAIT_MS, Peer, Settings, SharedDirectory,
-    StoppedFeeds, refused,
+    StoppedFeeds, head_to_wire, refused,
 };
 
 /// How often a copier hears that time passed.
@@ -241,10 +241,11 @@ impl<'a, P: Peer> Session<'a, P> {
     fn start(&mut self, action: Action) {
         let (peer, log, meter) = (Arc::clone(self.peer), self.log.clone(), self.options.meter.clone());
         match action {
-            Action::AskHeads { call, log_id, after, wait } => {
+            Action::AskHeads { call, log_id, after, wait, held } => {
                 let wait_ms = if wait { MAX_WAIT_MS } else { 0 };
                 let spawned = self.calls.spawn(async move {
-                    let request = wire::HeadsRequest { log_id, after, wait_ms };
+                    let held = held.iter().map(|(feed, head)| head_to_wire(feed, *head)).collect();
+                    let request = wire::HeadsRequest { log_id, after, wait_ms, held };
                     let sent = Flow::message(&request);
                     match peer.heads(request).await {
                         Ok(answer) => {
@@ -274,7 +275,13 @@ impl<'a, P: Peer> Session<'a, P> {
                 self.calls.spawn(async move { push(peer.as_ref(), &log, &meter, feed, after, max_bytes).await });
             }
             Action::PushAgain { feed, after, until, max_bytes } => {
+                let went_back = self.directory.get().gateway() == Some(&feed.origin);
+                let stopped = self.options.stopped.clone();
                 self.calls.spawn(async move {
+                    if went_back {
+                        let store = LogStore::new(log.clone());
+                        Evidence::new(&store, &stopped).keep_went_back(&feed, after, until, peer.name()).await;
+                    }
                     push_again(peer.as_ref(), &log, &meter, feed, (after, until), max_bytes).await
                 });
             }

@@ -1,5 +1,7 @@
 //! The serving side over a store: what gateway and adapter answer, whatever driver asks.
 
+mod own;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use crate::admit::Admission;
 use crate::evidence::{BadPushes, Evidence};
 use crate::limits::{Held, Limiter, Limits};
 use crate::meter::{Flow, Meter, Topic};
+use crate::own::OwnFeeds;
 use crate::pack::{OnTheWire, pack, unpack};
 use crate::polls::News;
 use crate::quota::Class;
@@ -20,7 +23,7 @@ use crate::refusal::{away, busy, not_found, refusal_to_wire, unavailable};
 use crate::wants::Wants;
 use crate::{
     Alarm, Deliveries, Gate, MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_HEADS, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media,
-    MediaError, Receipts, SharedDirectory, StoppedFeeds, Store, StoreError, Witnessing, admit,
+    MediaError, Receipts, SharedDirectory, StoppedFeeds, Store, StoreError, Witnessing, admit, head_to_wire,
 };
 
 /// Batches of a push that are verified where they arrive; more go to a thread of their own.
@@ -50,6 +53,7 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     bad_pushes: BadPushes,
     gate: Gate,
+    own: OwnFeeds,
 }
 
 impl Service {
@@ -80,6 +84,7 @@ impl Service {
             deliveries: Deliveries::default(),
             clock: Arc::new(SystemClock),
             gate: Gate::default(),
+            own: OwnFeeds::default(),
         }
     }
 
@@ -102,6 +107,13 @@ impl Service {
     #[must_use]
     pub fn with_gate(mut self, gate: Gate) -> Self {
         self.gate = gate;
+        self
+    }
+
+    /// Asks members what they hold of this node's own feeds, and shares with others what they say.
+    #[must_use]
+    pub fn with_own_feeds(mut self, own: OwnFeeds) -> Self {
+        self.own = own;
         self
     }
 
@@ -154,6 +166,7 @@ impl Service {
         revise: impl FnOnce(&Directory, &[FeedHead]) -> Result<Vec<NewEvent>, E>,
     ) -> Result<(), E> {
         let _alone = self.gate.close().await;
+        self.speaks()?;
         self.store.settle().await?;
         // The head before what it stands for: a directory that went on in between is noticed, never passed by.
         let seen = self.store.head(&FeedId::directory(self.store.origin()));
@@ -184,10 +197,18 @@ impl Service {
     /// Heads that changed at or after `request.after` and that `caller` may read; waits for one if asked to.
     pub async fn heads(&self, caller: &AgencyCode, request: wire::HeadsRequest) -> wire::HeadsResponse {
         let (length, log_id) = (self.store.watch(), self.store.id());
-        let refused =
-            |refusal| wire::HeadsResponse { log_id: log_id.clone(), refusal: Some(refusal), ..Default::default() };
-        if let Err(refusal) = self.member(caller) {
+        self.hear(caller, &request).await;
+        // What is wanted is told to those as well who are refused: they may know what made them members.
+        let refused = |refusal| {
+            let wants = self.own_wants(caller);
+            wire::HeadsResponse { log_id: log_id.clone(), refusal: Some(refusal), wants, ..Default::default() }
+        };
+        if let Err(refusal) = self.member(caller).and_then(|()| self.is_whole()) {
             return refused(refusal);
+        }
+        if !self.own.heard(caller) {
+            // It knows this node from before a restart. Asked to begin anew, it says what it holds.
+            return wire::HeadsResponse { more: true, ..Default::default() };
         }
         let mut held = match self.limiter.enter(caller, Class::Heads, 0, 0) {
             Ok(held) => Some(held),
@@ -243,8 +264,9 @@ impl Service {
             position = changed.get(MAX_HEADS).map_or(position, |next| next.position);
             changed.truncate(MAX_HEADS);
         }
-        let heads = changed.iter().map(|head| wire_head(&head.feed, head.head)).collect();
-        let wants = self.wants.of(|feed| directory.may_push(caller, feed).is_ok());
+        let heads = changed.iter().map(|head| head_to_wire(&head.feed, head.head)).collect();
+        let mut wants = self.wants.of(|feed| directory.may_push(caller, feed).is_ok());
+        wants.extend(self.own_wants(caller));
         wire::HeadsResponse { position, heads, more, wants, ..Default::default() }
     }
 
@@ -267,6 +289,9 @@ impl Service {
         };
         if let Err(refusal) = self.directory.get().may_read(caller, &feed) {
             return refused(refusal_to_wire(&refusal));
+        }
+        if let Err(refusal) = self.is_whole() {
+            return refused(refusal);
         }
         let most = (request.max_bytes as usize).clamp(1, MAX_CALL_BYTES);
         let mut held = match self.limiter.enter(caller, Class::of_lane(Some(feed.lane)), 0, most) {
@@ -346,8 +371,14 @@ impl Service {
         };
         let _open = self.gate.pass(feed.lane).await;
         let directory = self.directory.get();
-        if let Err(refusal) = directory.may_push(caller, &feed) {
-            return refused(&refusal);
+        let brings_back = request.again && self.own.asks() && feed.origin == *self.store.origin();
+        if !brings_back {
+            if let Err(refusal) = directory.may_push(caller, &feed) {
+                return refused(&refusal);
+            }
+            if let Err(refusal) = self.is_whole().and_then(|()| self.may_take(caller, &feed.origin)) {
+                return self.answer(&feed, vec![], Some(refusal));
+            }
         }
         let brought = request.encoded_len();
         let _held = match self.limiter.enter(caller, Class::of_lane(Some(feed.lane)), brought, brought) {
@@ -364,10 +395,12 @@ impl Service {
         let answer = if entries.len() > MAX_ENTRIES_PER_PUSH {
             let (size, limit) = (entries.len(), MAX_ENTRIES_PER_PUSH);
             refused(&Refusal::TooLarge { what: "a push (in batches)", size, limit })
+        } else if brings_back {
+            self.take_back(caller, directory, feed.clone(), entries).await
         } else if request.again {
             self.take_again(caller, &directory, &feed, entries).await
         } else {
-            self.take(caller, directory, feed.clone(), entries).await
+            self.take(caller, directory, feed.clone(), entries, self.receipts).await
         };
         self.meter.count(caller.as_str(), Topic::Lane(feed.lane), Flow::message(&answer), received);
         answer
@@ -380,6 +413,7 @@ impl Service {
         directory: Arc<Directory>,
         feed: FeedId,
         entries: Vec<Bytes>,
+        receipts: Receipts,
     ) -> wire::PushResponse {
         let head = self.store.head(&feed);
         if self.stopped.contains(&feed) {
@@ -389,7 +423,7 @@ impl Service {
         let admission = self.admit(directory, &feed, head, entries).await;
         if let Some((bytes, refusal)) = &admission.refused {
             tracing::warn!(%caller, %refusal, "push refused");
-            if self.bad_pushes.record(caller, refusal, bytes, self.receipts) {
+            if self.bad_pushes.record(caller, refusal, bytes, receipts) {
                 let alarm = Alarm { feed: feed.clone(), refusal: refusal.clone(), evidence: Some(bytes.clone()) };
                 self.evidence().keep_alarm(caller.as_str(), alarm).await;
             } else {
@@ -401,7 +435,7 @@ impl Service {
             return self.answer(&feed, vec![], refusal);
         }
         let batches = admission.batches.clone();
-        match self.store.take(admission.batches, self.receipts).await {
+        match self.store.take(admission.batches, receipts).await {
             Ok(receipts) => self.answer(&feed, receipts, refusal),
             Err(StoreError::Refused(refusal)) => {
                 self.evidence().keep_from(&feed, &refusal, &batches).await;
@@ -475,7 +509,7 @@ impl Service {
         receipts: Vec<wire::Receipt>,
         refusal: Option<wire::Refusal>,
     ) -> wire::PushResponse {
-        wire::PushResponse { head: self.store.head(feed).map(|head| wire_head(feed, head)), receipts, refusal }
+        wire::PushResponse { head: self.store.head(feed).map(|head| head_to_wire(feed, head)), receipts, refusal }
     }
 
     fn evidence(&self) -> Evidence<'_> {
@@ -580,10 +614,6 @@ impl Service {
 fn feed_of(feed: Option<&wire::FeedId>) -> Result<FeedId, Refusal> {
     let feed = feed.ok_or_else(|| Refusal::Malformed("the request names no feed".into()))?;
     FeedId::from_wire(feed).map_err(|error| Refusal::Malformed(error.to_string()))
-}
-
-fn wire_head(feed: &FeedId, head: httt_feed::Head) -> wire::Head {
-    wire::Head { feed: Some(feed.to_wire()), sequence: head.sequence, digest: head.digest.0.to_vec() }
 }
 
 fn media_digest(bytes: &[u8]) -> Result<Digest, wire::Refusal> {

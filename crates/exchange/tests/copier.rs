@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use httt_exchange::{Action, BURST_MS, Bandwidth, Copier, Input, Limit, MAX_CALL_BYTES, Settings};
-use httt_feed::{AgencyCode, Digest, Directory, FeedId, Head};
+use httt_feed::{AgencyCode, Digest, Directory, FeedId, Head, SigningKey};
 use httt_wire::exchange::RefusalCode;
+use httt_wire::feed::Event;
+use httt_wire::{Message as _, Name as _, directory as pb};
 
 fn feed(text: &str) -> FeedId {
     text.parse().expect("feed")
@@ -106,7 +108,7 @@ fn a_busy_peer_is_left_alone_exactly_as_long_as_it_says_whatever_was_asked() {
     copier.handle(10_000, Input::Entries { feed: content, entries: vec![], refused: busy });
     assert_eq!(first_tick(&mut copier, 10_001, |action| matches!(action, Action::Ask { .. })), 10_000 + 1_234);
 
-    let refused = Input::HeadsRefused { call: 2, refused: (RefusalCode::Busy, 1_234) };
+    let refused = Input::HeadsRefused { call: 2, refused: (RefusalCode::Busy, 1_234), wants: vec![] };
     assert!(copier.handle(20_000, refused).is_empty());
     assert!(copier.connected(), "who says that it is busy is there");
     assert_eq!(first_tick(&mut copier, 20_001, |action| matches!(action, Action::AskHeads { .. })), 20_000 + 1_234);
@@ -115,7 +117,7 @@ fn a_busy_peer_is_left_alone_exactly_as_long_as_it_says_whatever_was_asked() {
 #[test]
 fn heads_refused_for_another_reason_count_as_no_link() {
     let (mut copier, _) = connected(vec![]);
-    copier.handle(5, Input::HeadsRefused { call: 2, refused: (RefusalCode::Suspended, 60_000) });
+    copier.handle(5, Input::HeadsRefused { call: 2, refused: (RefusalCode::Suspended, 60_000), wants: vec![] });
     assert!(!copier.connected());
     assert_eq!(first_tick(&mut copier, 6, |action| matches!(action, Action::AskHeads { .. })), 60_005);
 }
@@ -228,4 +230,62 @@ fn a_thousand_members_that_lost_the_gateway_together_do_not_come_back_together()
         assert!(late.windows(2).all(|pair| pair[1] - pair[0] <= longest), "{late:?}");
         assert!(late.len() > 5);
     }
+}
+
+/// A copier of H24 that knows the gateway, and holds its directory and a receipt.
+fn knowing_the_gateway() -> Copier {
+    let key = SigningKey::from_seed(&[7; 32]).expect("key");
+    let mut directory = Directory::trusting(key.public().fingerprint());
+    let enrolled = pb::MemberEnrolled { member: "NDXP".into(), kind: 1, ..Default::default() };
+    let event =
+        Event { r#type: pb::MemberEnrolled::full_name(), data: enrolled.encode_to_vec().into(), ..Event::default() };
+    directory.apply(&feed("NDXP→*/directory"), &[event]);
+    assert!(directory.gateway().is_some());
+    let mut copier = Copier::new(vec![AgencyCode::new("H24").expect("code")], Arc::new(directory), Settings::default());
+    copier.handle(0, Input::LocalHead(feed("NDXP→*/directory"), head(5)));
+    copier.handle(0, Input::LocalHead(feed("NDXP→H24/report"), head(3)));
+    copier.handle(0, Input::LocalHead(feed("TW→*/content"), head(9)));
+    copier
+}
+
+#[test]
+fn who_asks_for_all_heads_says_what_it_holds_of_the_gateways_own_feeds() {
+    let mut copier = knowing_the_gateway();
+    copier.handle(1, Input::HeadsFailed(1));
+    let actions = copier.handle(60_000, Input::Tick);
+    let [Action::AskHeads { call, held, .. }] = &actions[..] else { panic!("{actions:?}") };
+    let expected = vec![(feed("NDXP→*/directory"), head(5)), (feed("NDXP→H24/report"), head(3))];
+    assert_eq!(*held, expected);
+    let told = Input::Heads {
+        call: *call,
+        log_id: vec![1],
+        position: 9,
+        heads: vec![(feed("NDXP→*/directory"), head(5))],
+        more: false,
+        wants: vec![],
+    };
+    let actions = copier.handle(60_001, told);
+    assert!(actions.iter().any(|action| matches!(action, Action::AskHeads { held, after: 9, .. } if held.is_empty())));
+}
+
+#[test]
+fn a_gateway_that_refuses_everything_is_brought_what_it_had_said() {
+    let mut copier = knowing_the_gateway();
+    let wants = vec![(feed("NDXP→*/directory"), 2, 5), (feed("TW→*/content"), 0, 9), (feed("NDXP→H24/report"), 1, 4)];
+    let actions = copier.handle(1, Input::HeadsRefused { call: 1, refused: (RefusalCode::Unavailable, 0), wants });
+    // What others said is theirs to bring, and what is not held cannot be brought.
+    let [Action::PushAgain { feed: brought, after: 2, until: 5, .. }] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(*brought, feed("NDXP→*/directory"));
+    let unreachable = copier.handle(2, Input::HeadsFailed(1));
+    assert!(unreachable.is_empty() && copier.refused().is_some(), "that call was answered");
+}
+
+#[test]
+fn a_push_refused_because_the_gateway_waits_makes_all_heads_be_asked_for() {
+    let own = feed("H24→TW/report");
+    let (mut copier, _) = connected(vec![]);
+    copier.handle(2, Input::LocalHead(own.clone(), head(1)));
+    let refused = Input::Pushed { feed: own, head: None, refused: Some((RefusalCode::Unavailable, 0)) };
+    let actions = copier.handle(3, refused);
+    assert!(matches!(actions[..], [Action::AskHeads { after: 0, wait: false, .. }]), "{actions:?}");
 }

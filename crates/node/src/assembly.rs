@@ -9,7 +9,7 @@ use httt_log::{CommitError, Log, NewEvent, OpenError, Options, ReadError, System
 use httt_wire::directory::LogOpened;
 use serde::Deserialize;
 
-use httt_exchange::{Gate, Meter, SharedDirectory, StoppedFeeds, Witnessing};
+use httt_exchange::{Gate, Meter, OwnFeeds, SharedDirectory, StoppedFeeds, Witnessing};
 
 use crate::config::ConfigPath;
 use crate::http::Readiness;
@@ -127,6 +127,8 @@ pub struct Node {
     pub stopped: StoppedFeeds,
     /// What is taken into the log from others goes through it.
     pub gate: Gate,
+    /// What members hold of its own feeds: the gateway asks them.
+    pub own_feeds: OwnFeeds,
     /// The feeds that this node carries are not in its log, but with other servers.
     pub feeds_elsewhere: bool,
     /// Its media files.
@@ -225,6 +227,7 @@ impl Node {
             directory,
             stopped: StoppedFeeds::default(),
             gate: Gate::default(),
+            own_feeds: OwnFeeds::default(),
             feeds_elsewhere: false,
             media,
             keys,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use httt_exchange::{Action, Evidence, Input, refused};
+use httt_exchange::{Action, Evidence, Input, head_to_wire, refused};
 use httt_feed::{Digest, FeedId, Lane};
 use httt_log::Transaction;
 use httt_wire::exchange as wire;
@@ -39,7 +39,7 @@ pub(crate) struct Call {
 /// What is asked.
 #[derive(Debug, Clone)]
 pub(crate) enum What {
-    Heads { call: u64, log_id: Vec<u8>, after: u64, wait: bool },
+    Heads { call: u64, log_id: Vec<u8>, after: u64, wait: bool, held: Vec<wire::Head> },
     Ask { feed: FeedId, after: u64, max_bytes: usize, from_restated: bool },
     Push { feed: FeedId, entries: Vec<Bytes> },
     Again { feed: FeedId, entries: Vec<Bytes>, last: u64 },
@@ -84,6 +84,8 @@ impl World {
             let known = node.known.entry(feed).or_default();
             *known = sequence.max(*known);
         }
+        // After an answer with nothing in it all it has to do is to wait a little.
+        let is_answer = matches!(input, Input::Heads { .. });
         let actions = copier.handle(now, input);
         let level = copier.own_level();
         if node.restored && level {
@@ -92,7 +94,7 @@ impl World {
             let feed = self.any_feed_of(at);
             self.write(at, &feed);
         }
-        if !actions.is_empty() && self.nodes[at].tick_pause > RELAXED_TICK_MS {
+        if (is_answer || !actions.is_empty()) && self.nodes[at].tick_pause > RELAXED_TICK_MS {
             self.tick_soon(at);
         }
         for action in actions {
@@ -104,8 +106,9 @@ impl World {
     fn perform(&mut self, at: usize, action: Action) {
         self.note(|world| format!("{} {}", world.nodes[at].code, shown(&action)));
         match action {
-            Action::AskHeads { call, log_id, after, wait } => {
-                self.call(at, What::Heads { call, log_id, after, wait });
+            Action::AskHeads { call, log_id, after, wait, held } => {
+                let held = held.iter().map(|(feed, head)| head_to_wire(feed, *head)).collect();
+                self.call(at, What::Heads { call, log_id, after, wait, held });
             }
             Action::Ask { feed, after, max_bytes, from_restated } => {
                 self.nodes[at].began(&feed);

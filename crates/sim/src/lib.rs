@@ -75,6 +75,8 @@ pub struct Tally {
     pub restores: u64,
     /// Times the gateway's store lost the end of what it carries.
     pub tails_lost: u64,
+    /// Times the gateway's disk was replaced by an old backup.
+    pub gateways_restored: u64,
     /// Answers and pushes falsified.
     pub lies: u64,
     /// Tampered entries that had to be noticed and were.
@@ -124,7 +126,7 @@ impl Tally {
         copy.counts().into_iter().map(|(name, count)| (name, *count)).chain(longest).collect()
     }
 
-    fn counts(&mut self) -> [(&'static str, &mut u64); 21] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); 22] {
         [
             ("steps", &mut self.steps),
             ("calls", &mut self.calls),
@@ -136,6 +138,7 @@ impl Tally {
             ("cuts", &mut self.cuts),
             ("disks restored", &mut self.restores),
             ("tails lost", &mut self.tails_lost),
+            ("gateways restored", &mut self.gateways_restored),
             ("lies", &mut self.lies),
             ("tampered entries noticed", &mut self.noticed),
             ("alarms", &mut self.alarms),

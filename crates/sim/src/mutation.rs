@@ -26,6 +26,8 @@ pub enum Mutation {
     BulkBeforeEmergency,
     /// A restored node writes before it took back what it had said.
     WriteBeforeLevel,
+    /// A gateway does not ask what its members hold of its own feeds.
+    AskNobody,
     /// The gateway does not hear of revocations.
     IgnoreRevocation,
     /// The gateway gives receipts for batches that it does not keep.
@@ -44,7 +46,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::SkipVerification,
         Self::SkipChainCheck,
         Self::OverwriteOnFork,
@@ -52,6 +54,7 @@ impl Mutation {
         Self::ForgetStopped,
         Self::BulkBeforeEmergency,
         Self::WriteBeforeLevel,
+        Self::AskNobody,
         Self::IgnoreRevocation,
         Self::ReceiptsForNothing,
         Self::ReceiptsForDuplicates,
@@ -71,6 +74,7 @@ impl Mutation {
             Self::ForgetStopped => "forget-stopped",
             Self::BulkBeforeEmergency => "bulk-before-emergency",
             Self::WriteBeforeLevel => "write-before-level",
+            Self::AskNobody => "ask-nobody",
             Self::IgnoreRevocation => "ignore-revocation",
             Self::ReceiptsForNothing => "receipts-for-nothing",
             Self::ReceiptsForDuplicates => "receipts-for-duplicates",

@@ -56,10 +56,10 @@ impl World {
 
     /// Answers a call for heads, or lets it wait until then.
     fn answer_heads(&mut self, call: Call, until: i64) {
-        let What::Heads { log_id, after, wait, .. } = &call.what else { return };
+        let What::Heads { log_id, after, wait, held, .. } = &call.what else { return };
         let Some(service) = self.nodes[call.to].service.clone() else { return };
         let caller = self.nodes[call.from].code.clone();
-        let request = wire::HeadsRequest { log_id: log_id.clone(), after: *after, wait_ms: 0 };
+        let request = wire::HeadsRequest { log_id: log_id.clone(), after: *after, wait_ms: 0, held: held.clone() };
         let Some(answer) = service.heads(&caller, request).now_or_never() else {
             return self.fail("heads that are not to wait do wait");
         };
@@ -77,7 +77,7 @@ impl World {
         for Parked { call, until } in std::mem::take(&mut self.nodes[at].parked) {
             let What::Heads { log_id, after, .. } = &call.what else { continue };
             let Some(service) = &self.nodes[at].service else { continue };
-            let request = wire::HeadsRequest { log_id: log_id.clone(), after: *after, wait_ms: 0 };
+            let request = wire::HeadsRequest { log_id: log_id.clone(), after: *after, ..Default::default() };
             let answer = service.heads(&self.nodes[call.from].code, request).now_or_never();
             let news = |answer: &wire::HeadsResponse| {
                 !answer.heads.is_empty() || !answer.wants.is_empty() || answer.refusal.is_some()

@@ -36,6 +36,8 @@ pub enum Input {
         call: u64,
         /// Why, and when to come back (ms).
         refused: (RefusalCode, u32),
+        /// What the peer had said itself and lost: (feed, after this sequence, up to that one).
+        wants: Vec<(FeedId, u64, u64)>,
     },
     /// Answer to [`Action::Ask`].
     Entries {
@@ -84,12 +86,13 @@ pub enum Input {
 impl Input {
     /// The answer to a call for heads; what in it makes no sense is left out.
     pub fn of_heads(call: u64, answer: wire::HeadsResponse) -> Self {
+        let wants = answer.wants.iter().filter_map(want_from_wire).collect();
         match &answer.refusal {
-            Some(refusal) => Self::HeadsRefused { call, refused: refused(refusal) },
+            Some(refusal) => Self::HeadsRefused { call, refused: refused(refusal), wants },
             None => Self::Heads {
                 call,
                 heads: answer.heads.iter().filter_map(head_from_wire).collect(),
-                wants: answer.wants.iter().filter_map(want_from_wire).collect(),
+                wants,
                 log_id: answer.log_id,
                 position: answer.position,
                 more: answer.more,
@@ -122,6 +125,8 @@ pub enum Action {
         after: u64,
         /// Whether the answer may wait for something new.
         wait: bool,
+        /// What is held here of the gateway's own feeds, where all heads are asked for.
+        held: Vec<(FeedId, Head)>,
     },
     /// Ask the peer for entries.
     Ask {
@@ -181,6 +186,11 @@ pub fn head_from_wire(head: &wire::Head) -> Option<(FeedId, Head)> {
     let feed = FeedId::from_wire(head.feed.as_ref()?).ok()?;
     let digest = Digest::from_slice(&head.digest)?;
     (head.sequence > 0).then_some((feed, Head { sequence: head.sequence, digest }))
+}
+
+/// The message form of a head.
+pub fn head_to_wire(feed: &FeedId, head: Head) -> wire::Head {
+    wire::Head { feed: Some(feed.to_wire()), sequence: head.sequence, digest: head.digest.0.to_vec() }
 }
 
 /// What a peer wants again, or `None` when it makes no sense.

@@ -3,5 +3,6 @@
 mod common;
 mod files;
 mod orders;
+mod restored;
 mod rotation;
 mod rules;
