@@ -67,6 +67,8 @@ struct Track {
     remote: Option<Head>,
     /// A call or a store is under way.
     busy: bool,
+    /// The call, if it is one.
+    call: Option<u64>,
     /// Nothing is tried before this time.
     paused_until: i64,
     /// Its origin's key is not known: tried again at once when the directory changes, and after the pause anyway,
@@ -96,6 +98,7 @@ impl Default for Track {
             local: None,
             remote: None,
             busy: false,
+            call: None,
             paused_until: 0,
             awaits_directory: false,
             suspect: None,
@@ -119,7 +122,7 @@ impl Track {
 
     /// A call about it was answered.
     fn answered(&mut self) {
-        self.busy = false;
+        (self.busy, self.call) = (false, None);
         self.failures = 0;
         self.call_bytes = (self.call_bytes * 2).min(MAX_CALL_BYTES);
     }
@@ -145,6 +148,8 @@ pub struct Copier {
     /// The call for heads under way.
     heads_call: Option<u64>,
     heads_calls: u64,
+    /// Calls about feeds so far.
+    feed_calls: u64,
     /// Whether the call for heads under way (or the last one) asks for all of them.
     asked_all: bool,
     /// When all of them were told last.
@@ -176,6 +181,7 @@ impl Copier {
             actions: Vec::new(),
             heads_call: None,
             heads_calls: 0,
+            feed_calls: 0,
             asked_all: true,
             all_told: 0,
             connected: false,
@@ -254,11 +260,11 @@ impl Copier {
 
     /// Takes one input at `now` (ms of any monotone clock) and says what to do next.
     pub fn handle(&mut self, now: i64, input: Input) -> Vec<Action> {
-        if let Input::Entries { feed, .. }
-        | Input::Pushed { feed, .. }
-        | Input::PushedAgain { feed, .. }
-        | Input::CallFailed(feed) = &input
-        {
+        if let Some((call, feed)) = input.answers() {
+            if self.feeds.get(feed).is_none_or(|track| track.call != Some(call)) {
+                // It came before: what is under way now, if anything, is another call.
+                return self.planned(now);
+            }
             self.settle(now, feed);
         }
         match input {
@@ -290,18 +296,22 @@ impl Copier {
                 self.on_heads_refused(now, refused);
                 self.on_wants(wants);
             }
-            Input::Entries { feed, entries, refused } => self.on_entries(now, feed, &entries, refused),
+            Input::Entries { feed, entries, refused, .. } => self.on_entries(now, feed, &entries, refused),
             Input::Stored { feed, result } => self.on_stored(now, feed, result),
-            Input::Pushed { feed, head, refused } => self.on_pushed(now, feed, head, refused),
-            Input::PushedAgain { feed, last, refused } => self.on_pushed_again(now, &feed, last, refused),
+            Input::Pushed { feed, head, refused, .. } => self.on_pushed(now, feed, head, refused),
+            Input::PushedAgain { feed, last, refused, .. } => self.on_pushed_again(now, &feed, last, refused),
             Input::HeadsFailed(_) => {
                 self.heads_refused = None;
                 self.on_failure(now);
             }
-            Input::CallFailed(feed) => self.on_call_failed(now, &feed),
+            Input::CallFailed { feed, .. } => self.on_call_failed(now, &feed),
             Input::Stopped(feed) => self.feeds.entry(feed).or_default().stopped = true,
             Input::Tick => {}
         }
+        self.planned(now)
+    }
+
+    fn planned(&mut self, now: i64) -> Vec<Action> {
         self.plan(now);
         std::mem::take(&mut self.actions)
     }
@@ -378,7 +388,7 @@ impl Copier {
     fn on_call_failed(&mut self, now: i64, feed: &FeedId) {
         let pause = self.pause_after(self.feeds.get(feed).map_or(1, |track| track.failures + 1));
         if let Some(track) = self.feeds.get_mut(feed) {
-            track.busy = false;
+            (track.busy, track.call) = (false, None);
             track.failures = track.failures.saturating_add(1);
             track.call_bytes = (track.call_bytes / 2).max(MIN_CALL_BYTES);
             track.paused_until = now + pause;
@@ -632,16 +642,18 @@ impl Copier {
                 _ => (MAX_CALL_BYTES, None),
             };
             let max_bytes = track.call_bytes.min(room);
+            self.feed_calls += 1;
+            let call = self.feed_calls;
             if asks {
                 // Where the heads differ at one sequence, that batch is asked for again: it is the evidence.
                 let local = if differ(track) { local - 1 } else { local };
                 // What this node said itself it must hold whole, and what it carries it must hand on whole.
                 let from_restated = feed.lane == Lane::Status && track.local.is_none() && !self.pushes(feed);
-                started.push((Action::Ask { feed: feed.clone(), after: local, max_bytes, from_restated }, taken));
+                started.push((Action::Ask { call, feed: feed.clone(), after: local, max_bytes, from_restated }, taken));
             } else if let Some((after, until)) = wanted.filter(|_| !pushes) {
-                started.push((Action::PushAgain { feed: feed.clone(), after, until, max_bytes }, taken));
+                started.push((Action::PushAgain { call, feed: feed.clone(), after, until, max_bytes }, taken));
             } else {
-                started.push((Action::Push { feed: feed.clone(), after: remote, max_bytes }, taken));
+                started.push((Action::Push { call, feed: feed.clone(), after: remote, max_bytes }, taken));
             }
             *calls += 1;
         }
@@ -649,10 +661,12 @@ impl Copier {
             bandwidth.entries_rest();
         }
         for (action, taken) in started {
-            if let Action::Ask { feed, .. } | Action::Push { feed, .. } | Action::PushAgain { feed, .. } = &action
+            if let Action::Ask { call, feed, .. }
+            | Action::Push { call, feed, .. }
+            | Action::PushAgain { call, feed, .. } = &action
                 && let Some(track) = self.feeds.get_mut(feed)
             {
-                track.busy = true;
+                (track.busy, track.call) = (true, Some(*call));
                 (track.taken, track.measured) = (taken, None);
                 if let Action::Push { after, .. } = &action {
                     track.pushed_after = *after;

@@ -39,14 +39,14 @@ fn a_failing_feed_pauses_itself_and_asks_for_less_while_the_link_is_probed() {
     let content = feed("TW→*/content");
     let (mut copier, actions) = connected(vec![(content.clone(), head(9))]);
     assert_eq!(asked_bytes(&actions), Some(MAX_CALL_BYTES));
-    let actions = copier.handle(2, Input::CallFailed(content.clone()));
+    let actions = copier.handle(2, Input::CallFailed { call: 1, feed: content.clone() });
     let [Action::AskHeads { call, wait: false, .. }] = actions[..] else { panic!("no probe: {actions:?}") };
     assert!(copier.connected(), "one feed's trouble is not the link's");
     let heads = vec![(content.clone(), head(9))];
     copier.handle(3, Input::Heads { call, log_id: vec![1], position: 9, heads, more: false, wants: vec![] });
     let actions = copier.handle(10_000, Input::Tick);
     assert_eq!(asked_bytes(&actions), Some(MAX_CALL_BYTES / 2));
-    copier.handle(10_001, Input::CallFailed(content));
+    copier.handle(10_001, Input::CallFailed { call: 2, feed: content });
     copier.handle(10_002, Input::HeadsFailed(call + 2));
     assert!(!copier.connected());
 }
@@ -57,9 +57,9 @@ fn the_same_gap_again_is_not_pushed_at_once() {
     let (mut copier, _) = connected(vec![]);
     let pushes = |actions: Vec<Action>| actions.iter().any(|action| matches!(action, Action::Push { .. }));
     assert!(pushes(copier.handle(2, Input::LocalHead(own.clone(), head(5)))));
-    let gap = |head| Input::Pushed { feed: own.clone(), head, refused: Some((RefusalCode::Gap, 0)) };
-    assert!(pushes(copier.handle(3, gap(Some(head(3))))), "the head says where to go on");
-    assert!(!pushes(copier.handle(4, gap(Some(head(3))))), "and was of no use");
+    let gap = |call, head| Input::Pushed { call, feed: own.clone(), head, refused: Some((RefusalCode::Gap, 0)) };
+    assert!(pushes(copier.handle(3, gap(1, Some(head(3))))), "the head says where to go on");
+    assert!(!pushes(copier.handle(4, gap(2, Some(head(3))))), "and was of no use");
     assert!(pushes(copier.handle(60_000, Input::Tick)));
 }
 
@@ -102,10 +102,10 @@ fn a_busy_peer_is_left_alone_exactly_as_long_as_it_says_whatever_was_asked() {
     let (mut copier, _) = connected(vec![(content.clone(), head(9))]);
     copier.handle(2, Input::LocalHead(own.clone(), head(5)));
 
-    copier.handle(3, Input::Pushed { feed: own, head: None, refused: busy });
+    copier.handle(3, Input::Pushed { call: 2, feed: own, head: None, refused: busy });
     assert_eq!(first_tick(&mut copier, 4, |action| matches!(action, Action::Push { .. })), 3 + 1_234);
 
-    copier.handle(10_000, Input::Entries { feed: content, entries: vec![], refused: busy });
+    copier.handle(10_000, Input::Entries { call: 1, feed: content, entries: vec![], refused: busy });
     assert_eq!(first_tick(&mut copier, 10_001, |action| matches!(action, Action::Ask { .. })), 10_000 + 1_234);
 
     let refused = Input::HeadsRefused { call: 2, refused: (RefusalCode::Busy, 1_234), wants: vec![] };
@@ -127,7 +127,7 @@ fn a_busy_feed_does_not_hold_up_an_emergency() {
     let (status, emergency) = (feed("H24→TW/status"), feed("H24→TW/emergency"));
     let (mut copier, _) = connected(vec![]);
     copier.handle(2, Input::LocalHead(status.clone(), head(5)));
-    copier.handle(3, Input::Pushed { feed: status, head: None, refused: Some((RefusalCode::Busy, 60_000)) });
+    copier.handle(3, Input::Pushed { call: 1, feed: status, head: None, refused: Some((RefusalCode::Busy, 60_000)) });
     let actions = copier.handle(4, Input::LocalHead(emergency.clone(), head(1)));
     assert!(matches!(&actions[..], [Action::Push { feed, .. }] if *feed == emergency));
 }
@@ -147,8 +147,8 @@ fn a_thin_link_keeps_its_rate_and_an_emergency_waits_for_one_call_at_most() {
     // A megabyte to push.
     let backlog = 1_000_000 / BATCH as u64;
     let mut actions = copier.handle(0, Input::LocalHead(report.clone(), head_of(backlog)));
-    // Calls under way: when the link has carried each, its feed, up to where, its bytes.
-    let mut under_way: Vec<(i64, FeedId, u64, usize)> = Vec::new();
+    // Calls under way: when the link has carried each, its number, its feed, up to where, its bytes.
+    let mut under_way: Vec<(i64, u64, FeedId, u64, usize)> = Vec::new();
     let (mut link_free, mut sent, mut longest, mut emergency_at, mut emergency_done) = (0, 0, 0, None, None);
     for now in (0..120_000).step_by(50) {
         if now == 30_000 {
@@ -156,17 +156,17 @@ fn a_thin_link_keeps_its_rate_and_an_emergency_waits_for_one_call_at_most() {
             emergency_at = Some(now);
         }
         for action in actions.drain(..) {
-            let Action::Push { feed, after, max_bytes } = action else { continue };
+            let Action::Push { call, feed, after, max_bytes } = action else { continue };
             let batches = if feed == emergency { 1 } else { ((max_bytes / BATCH) as u64).max(1) };
             let bytes = batches as usize * BATCH;
             let carried = bytes as i64 / 8;
             link_free = now.max(link_free) + carried;
             longest = longest.max(carried);
-            under_way.push((link_free, feed, after + batches, bytes));
+            under_way.push((link_free, call, feed, after + batches, bytes));
         }
         let (done, left): (Vec<_>, Vec<_>) = under_way.into_iter().partition(|(at, ..)| *at <= now);
         under_way = left;
-        for (at, feed, until, bytes) in done {
+        for (at, call, feed, until, bytes) in done {
             if feed == emergency {
                 emergency_done = emergency_done.or(Some(at));
             } else {
@@ -174,7 +174,7 @@ fn a_thin_link_keeps_its_rate_and_an_emergency_waits_for_one_call_at_most() {
             }
             copier.measured(&feed, bytes);
             let head = Some(if feed == emergency { head(1) } else { head_of(until) });
-            actions.extend(copier.handle(now, Input::Pushed { feed, head, refused: None }));
+            actions.extend(copier.handle(now, Input::Pushed { call, feed, head, refused: None }));
         }
         actions.extend(copier.handle(now, Input::Tick));
     }
@@ -285,7 +285,27 @@ fn a_push_refused_because_the_gateway_waits_makes_all_heads_be_asked_for() {
     let own = feed("H24→TW/report");
     let (mut copier, _) = connected(vec![]);
     copier.handle(2, Input::LocalHead(own.clone(), head(1)));
-    let refused = Input::Pushed { feed: own, head: None, refused: Some((RefusalCode::Unavailable, 0)) };
+    let refused = Input::Pushed { call: 1, feed: own, head: None, refused: Some((RefusalCode::Unavailable, 0)) };
     let actions = copier.handle(3, refused);
     assert!(matches!(actions[..], [Action::AskHeads { after: 0, wait: false, .. }]), "{actions:?}");
+}
+
+#[test]
+fn an_answer_that_comes_again_tells_nothing_however_late_it_comes() {
+    let own = feed("H24→TW/emergency");
+    let (mut copier, _) = connected(vec![]);
+    let pushed = |actions: &[Action]| matches!(actions, [Action::Push { after, .. }] if *after == 0);
+    assert!(pushed(&copier.handle(2, Input::LocalHead(own.clone(), head(1)))));
+    let answer = |call, sequence| Input::Pushed { call, feed: own.clone(), head: Some(head(sequence)), refused: None };
+    assert!(copier.handle(3, answer(1, 1)).is_empty());
+    // Once when nothing is under way, and once in place of the answer to another call.
+    assert!(copier.handle(4, answer(1, 1)).is_empty());
+    assert!(matches!(
+        copier.handle(5, Input::LocalHead(own.clone(), head(2)))[..],
+        [Action::Push { call: 2, after: 1, .. }]
+    ));
+    let failed = Input::CallFailed { call: 1, feed: own.clone() };
+    assert!(copier.handle(6, failed).is_empty() && copier.handle(7, answer(1, 1)).is_empty());
+    assert!(copier.handle(8, answer(2, 2)).is_empty());
+    assert_eq!(copier.behind().count(), 0);
 }

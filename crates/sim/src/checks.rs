@@ -139,7 +139,7 @@ impl World {
 
     /// The gateway refused what somebody altered on the way: that is on record before the answer leaves.
     pub(crate) fn check_push_recorded(&mut self, call: &Call, answer: &wire::PushResponse) {
-        let (What::Push { feed, entries }, Some(refusal)) = (&call.what, &answer.refusal) else { return };
+        let (What::Push { feed, entries, .. }, Some(refusal)) = (&call.what, &answer.refusal) else { return };
         let code = refusal_from_wire(refusal);
         let altered = matches!(code, RefusalCode::BadSignature | RefusalCode::Malformed | RefusalCode::UnknownKey);
         if call.to != 0 || !altered {

@@ -65,8 +65,10 @@ pub struct Tally {
     pub entries: u64,
     /// Questions and answers lost.
     pub lost: u64,
-    /// Messages that arrived twice.
+    /// Pushes that arrived twice.
     pub doubled: u64,
+    /// Answers that came twice, the second time soon or long after.
+    pub answers_doubled: u64,
     /// Processes that ended in the middle of something.
     pub crashes: u64,
     /// Links cut.
@@ -126,14 +128,15 @@ impl Tally {
         copy.counts().into_iter().map(|(name, count)| (name, *count)).chain(longest).collect()
     }
 
-    fn counts(&mut self) -> [(&'static str, &mut u64); 22] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); 23] {
         [
             ("steps", &mut self.steps),
             ("calls", &mut self.calls),
             ("events written", &mut self.written),
             ("entries stored", &mut self.entries),
             ("messages lost", &mut self.lost),
-            ("messages doubled", &mut self.doubled),
+            ("pushes doubled", &mut self.doubled),
+            ("answers doubled", &mut self.answers_doubled),
             ("crashes", &mut self.crashes),
             ("cuts", &mut self.cuts),
             ("disks restored", &mut self.restores),

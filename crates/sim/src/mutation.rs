@@ -34,6 +34,8 @@ pub enum Mutation {
     ReceiptsForNothing,
     /// The gateway gives a duplicate a receipt of its own.
     ReceiptsForDuplicates,
+    /// Readers take an answer that comes again for the answer to what they asked last.
+    HearAgain,
     /// Nobody brings again what the gateway let go.
     IgnoreWants,
     /// Heads are asked for once, and then only those that changed.
@@ -46,7 +48,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::SkipVerification,
         Self::SkipChainCheck,
         Self::OverwriteOnFork,
@@ -58,6 +60,7 @@ impl Mutation {
         Self::IgnoreRevocation,
         Self::ReceiptsForNothing,
         Self::ReceiptsForDuplicates,
+        Self::HearAgain,
         Self::IgnoreWants,
         Self::NeverAskAll,
         Self::ForgetEvidence,
@@ -78,6 +81,7 @@ impl Mutation {
             Self::IgnoreRevocation => "ignore-revocation",
             Self::ReceiptsForNothing => "receipts-for-nothing",
             Self::ReceiptsForDuplicates => "receipts-for-duplicates",
+            Self::HearAgain => "hear-again",
             Self::IgnoreWants => "ignore-wants",
             Self::NeverAskAll => "never-ask-all",
             Self::ForgetEvidence => "forget-evidence",

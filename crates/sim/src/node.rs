@@ -77,6 +77,8 @@ pub(crate) struct Node {
     pub(crate) skew_ms: i64,
     /// Calls and stores under way, by feed.
     pub(crate) busy: BTreeMap<FeedId, usize>,
+    /// The copier's last call about each.
+    pub(crate) calls: BTreeMap<FeedId, u64>,
     /// Feeds that had some trouble, and until when it excuses a pause.
     pub(crate) excused: BTreeMap<FeedId, i64>,
     /// Sequences that the copier knows of.
@@ -122,6 +124,7 @@ impl Node {
             restored: false,
             skew_ms: 0,
             busy: BTreeMap::new(),
+            calls: BTreeMap::new(),
             excused: BTreeMap::new(),
             known: BTreeMap::new(),
             tick_pause: 0,
@@ -142,6 +145,7 @@ impl Node {
         self.up = true;
         (self.told, self.syncing, self.tick_pause) = (0, false, 0);
         self.busy.clear();
+        self.calls.clear();
         self.excused.clear();
         self.known.clear();
         self.owed.clear();
@@ -195,7 +199,8 @@ impl Node {
         now < self.lies_until && self.lies_to.contains(&to)
     }
 
-    pub(crate) fn began(&mut self, feed: &FeedId) {
+    pub(crate) fn began(&mut self, feed: &FeedId, call: u64) {
+        self.calls.insert(feed.clone(), call);
         *self.busy.entry(feed.clone()).or_default() += 1;
     }
 

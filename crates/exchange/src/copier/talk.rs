@@ -41,6 +41,8 @@ pub enum Input {
     },
     /// Answer to [`Action::Ask`].
     Entries {
+        /// As in the question.
+        call: u64,
         /// The feed asked for.
         feed: FeedId,
         /// What came, in order.
@@ -57,6 +59,8 @@ pub enum Input {
     },
     /// Answer to [`Action::Push`].
     Pushed {
+        /// As in the question.
+        call: u64,
         /// The feed.
         feed: FeedId,
         /// Where it stands at the peer now.
@@ -66,6 +70,8 @@ pub enum Input {
     },
     /// Outcome of [`Action::PushAgain`].
     PushedAgain {
+        /// As in the question.
+        call: u64,
         /// The feed.
         feed: FeedId,
         /// The last sequence that was sent.
@@ -75,8 +81,13 @@ pub enum Input {
     },
     /// This call for heads got no answer.
     HeadsFailed(u64),
-    /// A call about this feed got no answer.
-    CallFailed(FeedId),
+    /// A call about a feed got no answer.
+    CallFailed {
+        /// Which.
+        call: u64,
+        /// The feed.
+        feed: FeedId,
+    },
     /// The log says that this feed forked: it stands still until an operator decides.
     Stopped(FeedId),
     /// Time passed.
@@ -100,19 +111,31 @@ impl Input {
         }
     }
 
+    /// Which call about which feed this answers, if any.
+    pub(crate) fn answers(&self) -> Option<(u64, &FeedId)> {
+        match self {
+            Self::Entries { call, feed, .. }
+            | Self::Pushed { call, feed, .. }
+            | Self::PushedAgain { call, feed, .. }
+            | Self::CallFailed { call, feed } => Some((*call, feed)),
+            _ => None,
+        }
+    }
+
     /// The answer to a push of `feed`.
-    pub fn of_push(feed: FeedId, answer: &wire::PushResponse) -> Self {
+    pub fn of_push(call: u64, feed: FeedId, answer: &wire::PushResponse) -> Self {
         let head = answer.head.as_ref().and_then(head_from_wire).map(|(_, head)| head);
-        Self::Pushed { feed, head, refused: answer.refusal.as_ref().map(refused) }
+        Self::Pushed { call, feed, head, refused: answer.refusal.as_ref().map(refused) }
     }
 
     /// The answer to a push of what was wanted of `feed`, up to `last`.
-    pub fn of_push_again(feed: FeedId, last: u64, answer: &wire::PushResponse) -> Self {
-        Self::PushedAgain { feed, last, refused: answer.refusal.as_ref().map(refused) }
+    pub fn of_push_again(call: u64, feed: FeedId, last: u64, answer: &wire::PushResponse) -> Self {
+        Self::PushedAgain { call, feed, last, refused: answer.refusal.as_ref().map(refused) }
     }
 }
 
-/// What a [`Copier`](super::Copier) wants done. Each is answered by exactly one input.
+/// What a [`Copier`](super::Copier) wants done. Each is answered by one input; should the answer to a call come again, it
+/// tells nothing.
 #[derive(Debug)]
 pub enum Action {
     /// Ask the peer for heads.
@@ -130,6 +153,8 @@ pub enum Action {
     },
     /// Ask the peer for entries.
     Ask {
+        /// Names the call.
+        call: u64,
         /// Of this feed.
         feed: FeedId,
         /// After this sequence.
@@ -148,6 +173,8 @@ pub enum Action {
     },
     /// Push entries of this log.
     Push {
+        /// Names the call.
+        call: u64,
         /// Of this feed.
         feed: FeedId,
         /// After this sequence.
@@ -157,6 +184,8 @@ pub enum Action {
     },
     /// Push entries that the peer had and wants again.
     PushAgain {
+        /// Names the call.
+        call: u64,
         /// Of this feed.
         feed: FeedId,
         /// After this sequence,
