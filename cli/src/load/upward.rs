@@ -148,7 +148,7 @@ impl Upward {
     /// The requests that bring a push's receipt: the call for heads that waited, begun again, and the entry itself.
     fn ask(&mut self, feed: &FeedId, after: u64) {
         let log_id = self.log.log_id().to_vec();
-        let heads = wire::HeadsRequest { log_id, after: 10 * after, wait_ms: MAX_WAIT_MS };
+        let heads = wire::HeadsRequest { log_id, after: 10 * after, wait_ms: MAX_WAIT_MS, ..Default::default() };
         let receipts = FeedId { audience: Audience::One(feed.origin.clone()), lane: Lane::Report, ..feed.clone() };
         let read = wire::ReadRequest {
             feed: Some(receipts.to_wire()),

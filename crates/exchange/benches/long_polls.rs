@@ -99,7 +99,12 @@ async fn run(polls: usize, rate: usize, seconds: usize) {
     for waiting in [0, polls] {
         for number in 0..waiting {
             let (service, member) = (Arc::clone(&service), code(&members[number % MEMBERS]));
-            let request = HeadsRequest { log_id: log.log_id().to_vec(), after: log.len(), wait_ms: MAX_WAIT_MS };
+            let request = HeadsRequest {
+                log_id: log.log_id().to_vec(),
+                after: log.len(),
+                wait_ms: MAX_WAIT_MS,
+                ..Default::default()
+            };
             tokio::spawn(async move { service.heads(&member, request).await });
         }
         tokio::time::sleep(Duration::from_secs(1)).await;

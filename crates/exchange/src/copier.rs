@@ -16,9 +16,9 @@ use httt_wire::exchange::RefusalCode;
 use crate::bandwidth::Taken;
 use crate::evidence::two_stories;
 use crate::founding::Beginning;
-use crate::{Bandwidth, MAX_CALL_BYTES, admit};
+use crate::{Bandwidth, MAX_CALL_BYTES, MAX_HELD, admit};
 
-pub use talk::{Action, Alarm, Input, head_from_wire};
+pub use talk::{Action, Alarm, Input, head_from_wire, head_to_wire};
 
 /// Patience and limits.
 #[derive(Debug, Clone)]
@@ -72,6 +72,8 @@ struct Track {
     remote: Option<Head>,
     /// A call or a store is under way.
     busy: bool,
+    /// The call, if it is one.
+    call: Option<u64>,
     /// Nothing is tried before this time.
     paused_until: i64,
     /// Its origin's key is not known, or not good any more: tried again at once when the directory changes, and after
@@ -105,6 +107,7 @@ impl Default for Track {
             local: None,
             remote: None,
             busy: false,
+            call: None,
             paused_until: 0,
             awaits_directory: false,
             suspect: None,
@@ -130,7 +133,7 @@ impl Track {
 
     /// A call about it was answered.
     fn answered(&mut self) {
-        self.busy = false;
+        (self.busy, self.call) = (false, None);
         self.failures = 0;
         self.call_bytes = (self.call_bytes * 2).min(MAX_CALL_BYTES);
     }
@@ -158,6 +161,8 @@ pub struct Copier {
     /// The call for heads under way.
     heads_call: Option<u64>,
     heads_calls: u64,
+    /// Calls about feeds so far.
+    feed_calls: u64,
     /// Whether the call for heads under way (or the last one) asks for all of them.
     asked_all: bool,
     /// When all of them were told last.
@@ -190,6 +195,7 @@ impl Copier {
             actions: Vec::new(),
             heads_call: None,
             heads_calls: 0,
+            feed_calls: 0,
             asked_all: true,
             all_told: 0,
             connected: false,
@@ -268,11 +274,11 @@ impl Copier {
 
     /// Takes one input at `now` (ms of any monotone clock) and says what to do next.
     pub fn handle(&mut self, now: i64, input: Input) -> Vec<Action> {
-        if let Input::Entries { feed, .. }
-        | Input::Pushed { feed, .. }
-        | Input::PushedAgain { feed, .. }
-        | Input::CallFailed(feed) = &input
-        {
+        if let Some((call, feed)) = input.answers() {
+            if self.feeds.get(feed).is_none_or(|track| track.call != Some(call)) {
+                // It came before: what is under way now, if anything, is another call.
+                return self.planned(now);
+            }
             self.settle(now, feed);
         }
         match input {
@@ -300,16 +306,26 @@ impl Copier {
                     self.judge_suspects();
                 }
             }
-            Input::HeadsRefused { refused, .. } => self.on_heads_refused(now, refused),
-            Input::Entries { feed, entries, refused } => self.on_entries(now, feed, entries, refused),
+            Input::HeadsRefused { refused, wants, .. } => {
+                self.on_heads_refused(now, refused);
+                self.on_wants(now, wants);
+            }
+            Input::Entries { feed, entries, refused, .. } => self.on_entries(now, feed, entries, refused),
             Input::Stored { feed, result } => self.on_stored(now, feed, result),
-            Input::Pushed { feed, head, refused } => self.on_pushed(now, feed, head, refused),
-            Input::PushedAgain { feed, last, refused } => self.on_pushed_again(now, &feed, last, refused),
-            Input::HeadsFailed(_) => self.on_failure(now),
-            Input::CallFailed(feed) => self.on_call_failed(now, &feed),
+            Input::Pushed { feed, head, refused, .. } => self.on_pushed(now, feed, head, refused),
+            Input::PushedAgain { feed, last, refused, .. } => self.on_pushed_again(now, &feed, last, refused),
+            Input::HeadsFailed(_) => {
+                self.heads_refused = None;
+                self.on_failure(now);
+            }
+            Input::CallFailed { feed, .. } => self.on_call_failed(now, &feed),
             Input::Stopped(feed) => self.feeds.entry(feed).or_default().stopped = true,
             Input::Tick => {}
         }
+        self.planned(now)
+    }
+
+    fn planned(&mut self, now: i64) -> Vec<Action> {
         self.plan(now);
         std::mem::take(&mut self.actions)
     }
@@ -349,8 +365,10 @@ impl Copier {
 
     fn on_wants(&mut self, now: i64, wants: Vec<(FeedId, u64, u64)>) {
         for (feed, after, until) in wants {
-            let pushes = self.pushes(&feed);
-            if let Some(track) = self.feeds.get_mut(&feed).filter(|_| pushes) {
+            let (pushes, of_gateway) = (self.pushes(&feed), self.is_of_gateway(&feed));
+            // Of the gateway's own feeds it wants what was said to be here.
+            let brings = |track: &Track| pushes || (of_gateway && until <= track.local_sequence());
+            if let Some(track) = self.feeds.get_mut(&feed).filter(|track| brings(track)) {
                 // A peer that does not understand it asks on.
                 let told = track.lacking.is_some_and(|(lacking, until)| lacking == after && now < until);
                 track.wanted = (after < until && !told).then_some((after, until));
@@ -396,7 +414,7 @@ impl Copier {
     fn on_call_failed(&mut self, now: i64, feed: &FeedId) {
         let pause = self.pause_after(self.feeds.get(feed).map_or(1, |track| track.failures + 1));
         if let Some(track) = self.feeds.get_mut(feed) {
-            track.busy = false;
+            (track.busy, track.call) = (false, None);
             if track.brought.take().is_some() {
                 // If it is still wanted, the peer says so again.
                 track.wanted = None;
@@ -578,12 +596,24 @@ impl Copier {
                 let refusal = Refusal::Fork { feed: feed.clone(), sequence };
                 self.actions.push(Action::Alarm(Alarm { feed, refusal, evidence: None }));
             }
+            // The gateway may not know yet what is held here of its own feeds.
+            RefusalCode::Unavailable => self.ask_all_at_once(),
             _ => {}
         }
     }
 
     fn pushes(&self, feed: &FeedId) -> bool {
         feed.lane != Lane::Local && self.pushes_for.contains(&feed.origin)
+    }
+
+    /// What the gateway says itself. Restored from a backup, it asks its members for what it had said since.
+    fn is_of_gateway(&self, feed: &FeedId) -> bool {
+        feed.lane != Lane::Local && self.directory.gateway() == Some(&feed.origin)
+    }
+
+    fn held_of_gateway(&self) -> Vec<(FeedId, Head)> {
+        let of_gateway = self.feeds.iter().filter(|(feed, _)| self.is_of_gateway(feed));
+        of_gateway.filter_map(|(feed, track)| Some((feed.clone(), track.local?))).take(MAX_HELD).collect()
     }
 
     /// Starts whatever may be started now.
@@ -602,9 +632,11 @@ impl Copier {
             self.heads_call = Some(self.heads_calls);
             // What a long answer left out is asked for after it, and belongs to it.
             self.asked_all = after == 0 || (self.more && self.asked_all);
-            self.actions.push(Action::AskHeads { call: self.heads_calls, log_id, after, wait });
+            let held = if log_id.is_empty() { self.held_of_gateway() } else { Vec::new() };
+            self.actions.push(Action::AskHeads { call: self.heads_calls, log_id, after, wait, held });
         }
-        if !self.connected {
+        // A gateway that waits for what it had said itself refuses everything else.
+        if !self.connected && self.heads_refused.is_none() {
             return;
         }
         let busy =
@@ -616,7 +648,10 @@ impl Copier {
         let mut waits = false;
         for feed in order {
             let track = &self.feeds[feed];
-            if track.busy || track.stopped || now < track.paused_until {
+            // What is wanted of a feed that forked is the evidence.
+            let wanted = track.wanted.filter(|_| self.connected || self.is_of_gateway(feed));
+            let goes_on = self.connected && !track.stopped;
+            if track.busy || now < track.paused_until || (!goes_on && wanted.is_none()) {
                 continue;
             }
             let (calls, most) = match is_bulk(feed.lane) {
@@ -628,9 +663,9 @@ impl Copier {
             }
             let local = self.beginning.after(feed).unwrap_or_else(|| track.local_sequence());
             let remote = track.remote_sequence();
-            let asks = remote > local || differ(track);
-            let pushes = local > remote && self.pushes(feed);
-            if !asks && !pushes && track.wanted.is_none() {
+            let asks = goes_on && (remote > local || differ(track));
+            let pushes = goes_on && local > remote && self.pushes(feed);
+            if !asks && !pushes && wanted.is_none() {
                 continue;
             }
             let (room, taken) = match &self.bandwidth {
@@ -646,17 +681,19 @@ impl Copier {
             let max_bytes = track.call_bytes.min(room);
             // What is wanted and is not here is said before anything else: while it is taken back, the peer could not have
             // it from here for ever.
-            let lacks = track.wanted.is_some_and(|(after, _)| after >= local);
+            let lacks = wanted.is_some_and(|(after, _)| after >= local);
+            self.feed_calls += 1;
+            let call = self.feed_calls;
             if asks && !lacks {
                 // Where the heads differ at one sequence, that batch is asked for again: it is the evidence.
                 let local = if differ(track) { local - 1 } else { local };
                 // What this node said itself it must hold whole, and what it carries it must hand on whole.
                 let from_restated = feed.lane == Lane::Status && track.local.is_none() && !self.pushes(feed);
-                started.push((Action::Ask { feed: feed.clone(), after: local, max_bytes, from_restated }, taken));
-            } else if let Some((after, until)) = track.wanted.filter(|_| lacks || !pushes) {
-                started.push((Action::PushAgain { feed: feed.clone(), after, until, max_bytes }, taken));
+                started.push((Action::Ask { call, feed: feed.clone(), after: local, max_bytes, from_restated }, taken));
+            } else if let Some((after, until)) = wanted.filter(|_| lacks || !pushes) {
+                started.push((Action::PushAgain { call, feed: feed.clone(), after, until, max_bytes }, taken));
             } else {
-                started.push((Action::Push { feed: feed.clone(), after: remote, max_bytes }, taken));
+                started.push((Action::Push { call, feed: feed.clone(), after: remote, max_bytes }, taken));
             }
             *calls += 1;
         }
@@ -664,10 +701,12 @@ impl Copier {
             bandwidth.entries_rest();
         }
         for (action, taken) in started {
-            if let Action::Ask { feed, .. } | Action::Push { feed, .. } | Action::PushAgain { feed, .. } = &action
+            if let Action::Ask { call, feed, .. }
+            | Action::Push { call, feed, .. }
+            | Action::PushAgain { call, feed, .. } = &action
                 && let Some(track) = self.feeds.get_mut(feed)
             {
-                track.busy = true;
+                (track.busy, track.call) = (true, Some(*call));
                 (track.taken, track.measured) = (taken, None);
                 match &action {
                     Action::Push { after, .. } => track.pushed_after = *after,

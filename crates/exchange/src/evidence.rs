@@ -4,7 +4,7 @@ use bytes::Bytes;
 use httt_feed::{Audience, Digest, FeedId, Lane, Refusal, VerifiedBatch, parse};
 use httt_log::NewEvent;
 use httt_wire::Name as _;
-use httt_wire::directory::{ForkSeen, TamperingSeen};
+use httt_wire::directory::{FeedWentBack, ForkSeen, TamperingSeen};
 use uuid::Uuid;
 
 use crate::tally::Noted;
@@ -114,6 +114,17 @@ impl<'a> Evidence<'a> {
         let seen = TamperingSeen { feed: name, sequence, peer: peer.to_owned(), refusal: text, sha256 };
         let event = NewEvent::of(self.own(), Lane::Local, format!("tampering/{feed}"), &seen);
         self.commit(&feed, vec![event.with_id(id).with_actor("exchange")]).await
+    }
+
+    /// Keeps that a gateway showed less of a feed of its own than it had said: entries after `after`, up to `until`.
+    /// `peer`: who brought them back, or to whom. Told again of the same `until`, it changes nothing.
+    pub async fn keep_went_back(&self, feed: &FeedId, after: u64, until: u64, peer: &str) {
+        tracing::error!(%feed, after, until, peer, "a disk older than what was said: entries were to be brought back");
+        let name = feed.to_string();
+        let id = derived_id(&[FeedWentBack::full_name().as_bytes(), name.as_bytes(), &until.to_be_bytes()]);
+        let event = FeedWentBack { feed: name, after, until, peer: peer.to_owned() };
+        let event = NewEvent::of(self.own(), Lane::Local, format!("went-back/{feed}"), &event);
+        self.commit(feed, vec![event.with_id(id).with_actor("exchange")]).await;
     }
 
     fn own(&self) -> Audience {

@@ -149,13 +149,26 @@ impl Refused for wire::WitnessResponse {
 impl GrpcService {
     /// Who calls, if it may call with the certificate it showed; otherwise the answer that says why not.
     fn caller<T, R: Refused>(&self, request: &Request<T>) -> Result<Caller, Result<Response<R>, Status>> {
-        let caller = request.extensions().get::<Caller>();
-        let caller =
-            caller.ok_or_else(|| Err(Status::unauthenticated("the connection has no member's certificate")))?;
-        match self.admits(caller) {
-            Ok(()) => Ok(caller.clone()),
+        let caller = self.any_caller(request).map_err(Err)?;
+        match self.admits(&caller) {
+            Ok(()) => Ok(caller),
             Err(refusal) => Err(Ok(Response::new(R::refused(refusal_to_wire(&refusal))))),
         }
+    }
+
+    /// As [`GrpcService::caller`], for calls in which the service itself looks whether the caller is a member: who is none
+    /// (any more) by an old directory may bring back what this node had said.
+    fn named<T, R: Refused>(&self, request: &Request<T>) -> Result<Caller, Result<Response<R>, Status>> {
+        let caller = self.any_caller(request).map_err(Err)?;
+        match self.admits(&caller) {
+            Err(refusal @ Refusal::Certificate { .. }) => Err(Ok(Response::new(R::refused(refusal_to_wire(&refusal))))),
+            _ => Ok(caller),
+        }
+    }
+
+    fn any_caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+        let caller = request.extensions().get::<Caller>().cloned();
+        caller.ok_or_else(|| Status::unauthenticated("the connection has no member's certificate"))
     }
 
     fn admits(&self, caller: &Caller) -> Result<(), Refusal> {
@@ -189,15 +202,15 @@ async fn hold_until_sent(mut response: HttpResponse) -> HttpResponse {
 #[tonic::async_trait]
 impl Exchange for GrpcService {
     async fn heads(&self, request: Request<wire::HeadsRequest>) -> Result<Response<wire::HeadsResponse>, Status> {
-        let caller = match self.caller(&request) {
+        let caller = match self.named(&request) {
             Ok(caller) => caller,
             Err(answer) => return answer,
         };
         let answer = self.service.heads(&caller.member, request.into_inner()).await;
         // News of the directory, which everybody reads, ended the waiting; it may have been about this certificate.
         Ok(Response::new(match self.admits(&caller) {
-            Ok(()) => answer,
-            Err(refusal) => wire::HeadsResponse::refused(refusal_to_wire(&refusal)),
+            Err(refusal) if answer.refusal.is_none() => wire::HeadsResponse::refused(refusal_to_wire(&refusal)),
+            _ => answer,
         }))
     }
 
@@ -212,7 +225,7 @@ impl Exchange for GrpcService {
     }
 
     async fn push(&self, request: Request<wire::PushRequest>) -> Result<Response<wire::PushResponse>, Status> {
-        match self.caller(&request) {
+        match self.named(&request) {
             Ok(caller) => Ok(Response::new(self.service.push(&caller.member, request.into_inner()).await)),
             Err(answer) => answer,
         }

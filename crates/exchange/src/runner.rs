@@ -15,7 +15,7 @@ use crate::meter::{Flow, Meter, Topic};
 use crate::pack::{OnTheWire, pack, unpack};
 use crate::{
     Action, Bandwidth, Copier, Input, LogStore, MAX_ENTRIES_PER_PUSH, MAX_WAIT_MS, Peer, Settings, SharedDirectory,
-    StoppedFeeds, Tally, refused,
+    StoppedFeeds, Tally, head_to_wire, refused,
 };
 
 /// How often a copier hears that time passed.
@@ -215,15 +215,10 @@ impl<'a, P: Peer> Session<'a, P> {
 
     fn measured(&mut self, answer: &Answer) {
         let Some(bytes) = answer.wire_bytes else { return };
-        match &answer.input {
-            Input::Entries { feed, .. }
-            | Input::Pushed { feed, .. }
-            | Input::PushedAgain { feed, .. }
-            | Input::CallFailed(feed) => {
-                self.copier.measured(feed, bytes);
-            }
+        match answer.input.answers() {
+            Some((_, feed)) => self.copier.measured(feed, bytes),
             // Small, and what brings news of emergencies.
-            _ => self.options.bandwidth.iter().for_each(|bandwidth| bandwidth.urgent(bandwidth.now_ms(), bytes)),
+            None => self.options.bandwidth.iter().for_each(|bandwidth| bandwidth.urgent(bandwidth.now_ms(), bytes)),
         }
     }
 
@@ -259,10 +254,11 @@ impl<'a, P: Peer> Session<'a, P> {
     fn start(&mut self, action: Action) {
         let (peer, log, meter) = (Arc::clone(self.peer), self.log.clone(), self.options.meter.clone());
         match action {
-            Action::AskHeads { call, log_id, after, wait } => {
+            Action::AskHeads { call, log_id, after, wait, held } => {
                 let wait_ms = if wait { MAX_WAIT_MS } else { 0 };
                 let spawned = self.calls.spawn(async move {
-                    let request = wire::HeadsRequest { log_id, after, wait_ms };
+                    let held = held.iter().map(|(feed, head)| head_to_wire(feed, *head)).collect();
+                    let request = wire::HeadsRequest { log_id, after, wait_ms, held };
                     let sent = Flow::message(&request);
                     match peer.heads(request).await {
                         Ok(answer) => {
@@ -284,16 +280,24 @@ impl<'a, P: Peer> Session<'a, P> {
                     given_up.abort();
                 }
             }
-            Action::Ask { feed, after, max_bytes, from_restated } => {
+            Action::Ask { call, feed, after, max_bytes, from_restated } => {
+                let about = About { call, feed };
                 self.calls
-                    .spawn(async move { ask(peer.as_ref(), &meter, feed, (after, from_restated), max_bytes).await });
+                    .spawn(async move { ask(peer.as_ref(), &meter, about, (after, from_restated), max_bytes).await });
             }
-            Action::Push { feed, after, max_bytes } => {
-                self.calls.spawn(async move { push(peer.as_ref(), &log, &meter, feed, after, max_bytes).await });
+            Action::Push { call, feed, after, max_bytes } => {
+                let about = About { call, feed };
+                self.calls.spawn(async move { push(peer.as_ref(), &log, &meter, about, after, max_bytes).await });
             }
-            Action::PushAgain { feed, after, until, max_bytes } => {
+            Action::PushAgain { call, feed, after, until, max_bytes } => {
+                let went_back = self.directory.get().gateway() == Some(&feed.origin);
+                let stopped = self.options.stopped.clone();
                 self.calls.spawn(async move {
-                    push_again(peer.as_ref(), &log, &meter, feed, (after, until), max_bytes).await
+                    if went_back {
+                        let store = LogStore::new(log.clone());
+                        Evidence::new(&store, &stopped).keep_went_back(&feed, after, until, peer.name()).await;
+                    }
+                    push_again(peer.as_ref(), &log, &meter, About { call, feed }, (after, until), max_bytes).await
                 });
             }
             Action::Store { feed, batches } => {
@@ -314,6 +318,12 @@ impl<'a, P: Peer> Session<'a, P> {
     }
 }
 
+/// What a call is about.
+struct About {
+    call: u64,
+    feed: FeedId,
+}
+
 /// Bytes both ways.
 fn both(sent: Flow, received: Flow) -> usize {
     usize::try_from(sent.wire_bytes + received.wire_bytes).unwrap_or(usize::MAX)
@@ -322,7 +332,7 @@ fn both(sent: Flow, received: Flow) -> usize {
 async fn ask<P: Peer>(
     peer: &P,
     meter: &Meter,
-    feed: FeedId,
+    About { call, feed }: About,
     (after, from_restated): (u64, bool),
     max_bytes: usize,
 ) -> Answer {
@@ -338,7 +348,7 @@ async fn ask<P: Peer>(
         Ok(answer) => answer,
         Err(error) => {
             tracing::debug!(%feed, %error, "read");
-            return Input::CallFailed(feed).into();
+            return Input::CallFailed { call, feed }.into();
         }
     };
     if let Some(refusal) = &answer.refusal {
@@ -349,29 +359,30 @@ async fn ask<P: Peer>(
     match unpack(OnTheWire { entries: answer.entries, packed: answer.packed }) {
         Ok(entries) => {
             meter.count(peer.name(), lane, sent, received.with_entries(&entries));
-            Answer { input: Input::Entries { feed, entries, refused }, wire_bytes }
+            Answer { input: Input::Entries { call, feed, entries, refused }, wire_bytes }
         }
         Err(refusal) => {
             meter.count(peer.name(), lane, sent, received);
             tracing::warn!(%feed, peer = peer.name(), %refusal, "an answer makes no sense");
-            Answer { input: Input::CallFailed(feed), wire_bytes }
+            Answer { input: Input::CallFailed { call, feed }, wire_bytes }
         }
     }
 }
 
-async fn push<P: Peer>(peer: &P, log: &Log, meter: &Meter, feed: FeedId, after: u64, max_bytes: usize) -> Answer {
+async fn push<P: Peer>(peer: &P, log: &Log, meter: &Meter, about: About, after: u64, max_bytes: usize) -> Answer {
+    let About { call, feed } = about;
     let Some(entries) = own_entries(log, &feed, after, u64::MAX, max_bytes) else {
-        return Input::CallFailed(feed).into();
+        return Input::CallFailed { call, feed }.into();
     };
     let (request, sent) = push_request(&feed, entries);
-    send(peer, meter, feed, (request, sent), Input::of_push).await
+    send(peer, meter, About { call, feed }, (request, sent), Input::of_push).await
 }
 
 async fn push_again<P: Peer>(
     peer: &P,
     log: &Log,
     meter: &Meter,
-    feed: FeedId,
+    About { call, feed }: About,
     (after, until): (u64, u64),
     max_bytes: usize,
 ) -> Answer {
@@ -384,25 +395,27 @@ async fn push_again<P: Peer>(
         let request = wire::PushRequest { feed: wanted, again: true, lacks, ..Default::default() };
         let sent = Flow::message(&request);
         let lacked = Some((RefusalCode::NotFound, 0));
-        return send(peer, meter, feed, (request, sent), |feed, answer| Input::PushedAgain {
+        let read = |call, feed, answer: &wire::PushResponse| Input::PushedAgain {
+            call,
             feed,
             last: after,
             refused: answer.refusal.as_ref().map(refused).or(lacked),
-        })
-        .await;
+        };
+        return send(peer, meter, About { call, feed }, (request, sent), read).await;
     };
     let (request, sent) = push_request(&feed, entries);
     let request = wire::PushRequest { again: true, ..request };
-    send(peer, meter, feed, (request, sent), |feed, answer| Input::of_push_again(feed, last, answer)).await
+    let read = |call, feed, answer: &wire::PushResponse| Input::of_push_again(call, feed, last, answer);
+    send(peer, meter, About { call, feed }, (request, sent), read).await
 }
 
 /// Sends a push; `read` makes the input of its answer.
 async fn send<P: Peer>(
     peer: &P,
     meter: &Meter,
-    feed: FeedId,
+    About { call, feed }: About,
     (request, sent): (wire::PushRequest, Flow),
-    read: impl FnOnce(FeedId, &wire::PushResponse) -> Input,
+    read: impl FnOnce(u64, FeedId, &wire::PushResponse) -> Input,
 ) -> Answer {
     let again = request.again;
     match peer.push(request).await {
@@ -412,11 +425,11 @@ async fn send<P: Peer>(
             if let Some(refusal) = &answer.refusal {
                 tracing::warn!(%feed, again, peer = peer.name(), refusal = refusal.message, "push refused");
             }
-            Answer { input: read(feed, &answer), wire_bytes: Some(both(sent, received)) }
+            Answer { input: read(call, feed, &answer), wire_bytes: Some(both(sent, received)) }
         }
         Err(error) => {
             tracing::debug!(%feed, again, %error, "push");
-            Input::CallFailed(feed).into()
+            Input::CallFailed { call, feed }.into()
         }
     }
 }

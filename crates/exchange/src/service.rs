@@ -1,5 +1,7 @@
 //! The serving side over a store: what gateway and adapter answer, whatever driver asks.
 
+mod own;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use crate::admit::Admission;
 use crate::evidence::{Evidence, certain};
 use crate::limits::{Held, Limiter, Limits};
 use crate::meter::{Flow, Meter, Topic};
+use crate::own::OwnFeeds;
 use crate::pack::{MAX_UNPACKED_BYTES, OnTheWire, pack, unpack};
 use crate::polls::News;
 use crate::quota::Class;
@@ -22,7 +25,7 @@ use crate::tally::Noted;
 use crate::wants::{LACK_PAUSE_MS, Wants};
 use crate::{
     Alarm, Deliveries, Gate, MAX_CALL_BYTES, MAX_ENTRIES_PER_PUSH, MAX_HEADS, MAX_MEDIA_RANGE, MAX_WAIT_MS, Media,
-    MediaError, Receipts, SharedDirectory, StoppedFeeds, Store, StoreError, Tally, Witnessing, admit,
+    MediaError, Receipts, SharedDirectory, StoppedFeeds, Store, StoreError, Tally, Witnessing, admit, head_to_wire,
 };
 
 /// Batches of a push that are verified where they arrive; more go to a thread of their own.
@@ -57,6 +60,7 @@ pub struct Service {
     /// Somebody tells what is only counted.
     counting: AtomicBool,
     gate: Gate,
+    own: OwnFeeds,
 }
 
 impl Service {
@@ -88,6 +92,7 @@ impl Service {
             deliveries: Deliveries::default(),
             clock: Arc::new(SystemClock),
             gate: Gate::default(),
+            own: OwnFeeds::default(),
         }
     }
 
@@ -110,6 +115,13 @@ impl Service {
     #[must_use]
     pub fn with_gate(mut self, gate: Gate) -> Self {
         self.gate = gate;
+        self
+    }
+
+    /// Asks members what they hold of this node's own feeds, and shares with others what they say.
+    #[must_use]
+    pub fn with_own_feeds(mut self, own: OwnFeeds) -> Self {
+        self.own = own;
         self
     }
 
@@ -169,6 +181,7 @@ impl Service {
         revise: impl FnOnce(&Directory, &[FeedHead]) -> Result<Vec<NewEvent>, E>,
     ) -> Result<(), E> {
         let _alone = self.gate.close().await;
+        self.speaks()?;
         self.store.settle().await?;
         // The head before what it stands for: a directory that went on in between is noticed, never passed by.
         let seen = self.store.head(&FeedId::directory(self.store.origin()));
@@ -199,10 +212,18 @@ impl Service {
     /// Heads that changed at or after `request.after` and that `caller` may read; waits for one if asked to.
     pub async fn heads(&self, caller: &AgencyCode, request: wire::HeadsRequest) -> wire::HeadsResponse {
         let (length, log_id) = (self.store.watch(), self.store.id());
-        let refused =
-            |refusal| wire::HeadsResponse { log_id: log_id.clone(), refusal: Some(refusal), ..Default::default() };
-        if let Err(refusal) = self.member(caller) {
+        self.hear(caller, &request).await;
+        // What is wanted is told to those as well who are refused: they may know what made them members.
+        let refused = |refusal| {
+            let wants = self.own_wants(caller);
+            wire::HeadsResponse { log_id: log_id.clone(), refusal: Some(refusal), wants, ..Default::default() }
+        };
+        if let Err(refusal) = self.member(caller).and_then(|()| self.is_whole()) {
             return refused(refusal);
+        }
+        if !self.own.heard(caller) {
+            // It knows this node from before a restart. Asked to begin anew, it says what it holds.
+            return wire::HeadsResponse { more: true, ..Default::default() };
         }
         let mut held = match self.limiter.enter(caller, Class::Heads, 0, 0) {
             Ok(held) => Some(held),
@@ -258,8 +279,10 @@ impl Service {
             position = changed.get(MAX_HEADS).map_or(position, |next| next.position);
             changed.truncate(MAX_HEADS);
         }
-        let heads = changed.iter().map(|head| wire_head(&head.feed, head.head)).collect();
-        let wants = self.wants.of(caller, self.clock.now_ms(), |feed| directory.may_push(caller, feed).is_ok());
+        let heads = changed.iter().map(|head| head_to_wire(&head.feed, head.head)).collect();
+        let may_push = |feed: &FeedId| directory.may_push(caller, feed).is_ok();
+        let mut wants = self.wants.of(caller, self.clock.now_ms(), may_push);
+        wants.extend(self.own_wants(caller));
         wire::HeadsResponse { position, heads, more, wants, ..Default::default() }
     }
 
@@ -282,6 +305,9 @@ impl Service {
         };
         if let Err(refusal) = self.directory.get().may_read(caller, &feed) {
             return refused(refusal_to_wire(&refusal));
+        }
+        if let Err(refusal) = self.is_whole() {
+            return refused(refusal);
         }
         let most = (request.max_bytes as usize).clamp(1, MAX_CALL_BYTES);
         // One entry is given however little was asked for.
@@ -364,8 +390,14 @@ impl Service {
         };
         let _open = self.gate.pass(feed.lane).await;
         let directory = self.directory.get();
-        if let Err(refusal) = directory.may_push(caller, &feed) {
-            return refused(&refusal);
+        let brings_back = request.again && self.own.asks() && feed.origin == *self.store.origin();
+        if !brings_back {
+            if let Err(refusal) = directory.may_push(caller, &feed) {
+                return refused(&refusal);
+            }
+            if let Err(refusal) = self.is_whole().and_then(|()| self.may_take(caller, &feed.origin)) {
+                return self.answer(&feed, vec![], Some(refusal));
+            }
         }
         let (brought, is_packed) = (request.encoded_len(), !request.packed.is_empty());
         // Before it is unpacked nobody knows what it comes to; a frame says what it likes.
@@ -394,10 +426,12 @@ impl Service {
         let answer = if entries.len() > MAX_ENTRIES_PER_PUSH {
             let (size, limit) = (entries.len(), MAX_ENTRIES_PER_PUSH);
             refused(&Refusal::TooLarge { what: "a push (in batches)", size, limit })
+        } else if brings_back {
+            self.take_back(caller, directory, feed.clone(), entries).await
         } else if request.again {
             self.take_again(caller, &directory, &feed, entries).await
         } else {
-            self.take(caller, directory, feed.clone(), entries).await
+            self.take(caller, directory, feed.clone(), entries, self.receipts).await
         };
         self.meter.count(caller.as_str(), Topic::Lane(feed.lane), Flow::message(&answer), received);
         answer
@@ -410,6 +444,7 @@ impl Service {
         directory: Arc<Directory>,
         feed: FeedId,
         entries: Vec<Bytes>,
+        receipts: Receipts,
     ) -> wire::PushResponse {
         let head = self.store.head(&feed);
         if self.stopped.contains(&feed) {
@@ -419,7 +454,7 @@ impl Service {
         let admission = self.admit(directory, &feed, head, entries).await;
         if let Some((bytes, refusal)) = &admission.refused {
             tracing::warn!(%caller, %refusal, "push refused");
-            if certain(refusal, self.receipts) {
+            if certain(refusal, receipts) {
                 let alarm = Alarm { feed: feed.clone(), refusal: refusal.clone(), evidence: Some(bytes.clone()) };
                 self.keep_noted(caller, alarm).await;
             } else {
@@ -431,7 +466,7 @@ impl Service {
             return self.answer(&feed, vec![], refusal);
         }
         let batches = admission.batches.clone();
-        match self.store.take(admission.batches, self.receipts).await {
+        match self.store.take(admission.batches, receipts).await {
             Ok(receipts) => self.answer(&feed, receipts, refusal),
             Err(StoreError::Refused(refusal)) => {
                 self.evidence().keep_from(&feed, &refusal, &batches).await;
@@ -505,7 +540,7 @@ impl Service {
         receipts: Vec<wire::Receipt>,
         refusal: Option<wire::Refusal>,
     ) -> wire::PushResponse {
-        wire::PushResponse { head: self.store.head(feed).map(|head| wire_head(feed, head)), receipts, refusal }
+        wire::PushResponse { head: self.store.head(feed).map(|head| head_to_wire(feed, head)), receipts, refusal }
     }
 
     async fn keep_noted(&self, caller: &AgencyCode, alarm: Alarm) {
@@ -638,10 +673,6 @@ impl Service {
 fn feed_of(feed: Option<&wire::FeedId>) -> Result<FeedId, Refusal> {
     let feed = feed.ok_or_else(|| Refusal::Malformed("the request names no feed".into()))?;
     FeedId::from_wire(feed).map_err(|error| Refusal::Malformed(error.to_string()))
-}
-
-fn wire_head(feed: &FeedId, head: httt_feed::Head) -> wire::Head {
-    wire::Head { feed: Some(feed.to_wire()), sequence: head.sequence, digest: head.digest.0.to_vec() }
 }
 
 fn media_digest(bytes: &[u8]) -> Result<Digest, wire::Refusal> {

@@ -1,12 +1,13 @@
 //! Where a serving node keeps the feeds it carries.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use httt_feed::{AgencyCode, Audience, Digest, FeedId, Head, Lane, Refusal, VerifiedBatch};
 use httt_log::tlog::leaf_hash;
-use httt_log::{CommitError, FeedHead, Log, NewEvent, Placed, ReadError, Transaction};
+use httt_log::{CommitError, Committed, FeedHead, Log, NewEvent, Placed, ReadError, Transaction};
 use httt_wire::{Message as _, exchange as wire};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -261,11 +262,10 @@ impl Store for LogStore {
         receipts: Receipts,
     ) -> BoxFuture<'_, Result<Vec<wire::Receipt>, StoreError>> {
         Box::pin(async move {
-            let mut transaction = Transaction::copy(batches);
-            if receipts == Receipts::Issue {
-                transaction = transaction.deriving(receipt_events);
-            }
-            let committed = self.log.commit(transaction).await?;
+            let committed = match receipts {
+                Receipts::Issue => commit_with_receipts(&self.log, batches).await?,
+                Receipts::None => self.log.commit(Transaction::copy(batches)).await?,
+            };
             Ok(match receipts {
                 Receipts::Issue => committed.copied.iter().filter_map(|placed| self.receipt_of(placed)).collect(),
                 Receipts::None => Vec::new(),
@@ -318,6 +318,28 @@ fn receipt(placed: &Placed) -> wire::Receipt {
         position: placed.position,
         received_at_ms: placed.at_ms,
     }
+}
+
+/// Appends batches and a receipt for each. A batch that this node had lost, and of which it has the receipt back, gets
+/// no other one.
+pub(crate) async fn commit_with_receipts(log: &Log, batches: Vec<VerifiedBatch>) -> Result<Committed, CommitError> {
+    match log.commit(Transaction::copy(batches.clone()).deriving(receipt_events)).await {
+        Err(CommitError::IdConflict { .. }) => {}
+        committed => return committed,
+    }
+    let mut given = BTreeSet::new();
+    for batch in &batches {
+        let id = receipt_id(batch.feed(), batch.head());
+        if log.event(id)?.is_some() {
+            given.insert(id);
+        }
+    }
+    let others = move |placed: &[Placed]| {
+        let mut events = receipt_events(placed);
+        events.retain(|event| !given.contains(&event.id));
+        events
+    };
+    log.commit(Transaction::copy(batches).deriving(others)).await
 }
 
 /// One receipt an accepted batch, to its origin. A duplicate has its receipt already.

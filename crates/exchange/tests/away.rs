@@ -184,7 +184,7 @@ async fn who_asks_is_told_to_come_back_and_the_origin_is_told_what_is_wanted() {
     let world = World::new(&h24, DEFAULT_AGAIN_BYTES).await;
     let (service, log_id) = (Arc::clone(&world.service), world.gateway.log.log_id().to_vec());
     let after = world.gateway.log.len();
-    let request = wire::HeadsRequest { log_id, after, wait_ms: MAX_WAIT_MS };
+    let request = wire::HeadsRequest { log_id, after, wait_ms: MAX_WAIT_MS, ..Default::default() };
     let waiting = tokio::spawn(async move { service.heads(&code("TW"), request).await });
     until(|| world.service.long_polls() == 1).await;
     let read = wire::ReadRequest { feed: Some(feed().to_wire()), after: 0, max_bytes: 1_000, ..Default::default() };

@@ -103,7 +103,8 @@ fn sha256(identity: &TlsIdentity) -> Digest {
 async fn long_poll(peer: Arc<GrpcPeer>) -> tokio::task::JoinHandle<Result<wire::HeadsResponse, PeerError>> {
     let now = peer.heads(wire::HeadsRequest::default()).await.expect("heads");
     assert_eq!(now.refusal, None);
-    let request = wire::HeadsRequest { after: now.position, log_id: now.log_id, wait_ms: MAX_WAIT_MS };
+    let request =
+        wire::HeadsRequest { after: now.position, log_id: now.log_id, wait_ms: MAX_WAIT_MS, ..Default::default() };
     tokio::spawn(async move { peer.heads(request).await })
 }
 

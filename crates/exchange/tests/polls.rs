@@ -15,9 +15,9 @@ use tokio::task::JoinHandle;
 fn poll(gateway: &Node, service: &Arc<Service>, member: &str) -> JoinHandle<wire::HeadsResponse> {
     let (service, member) = (Arc::clone(service), code(member));
     let (log_id, after) = (gateway.log.log_id().to_vec(), gateway.log.len());
-    tokio::spawn(
-        async move { service.heads(&member, wire::HeadsRequest { log_id, after, wait_ms: MAX_WAIT_MS }).await },
-    )
+    tokio::spawn(async move {
+        service.heads(&member, wire::HeadsRequest { log_id, after, wait_ms: MAX_WAIT_MS, ..Default::default() }).await
+    })
 }
 
 async fn said(gateway: &Node, origin: &str, feed: &str) {

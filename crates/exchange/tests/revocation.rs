@@ -138,7 +138,8 @@ async fn a_suspended_members_waiting_call_at_an_adapter_ends_with_the_refusal() 
     let platform = common::service(&adapter, Receipts::None);
     let now = platform.heads(&code("H55"), wire::HeadsRequest::default()).await;
     assert_eq!(now.refusal, None);
-    let request = wire::HeadsRequest { after: now.position, log_id: now.log_id, wait_ms: MAX_WAIT_MS };
+    let request =
+        wire::HeadsRequest { after: now.position, log_id: now.log_id, wait_ms: MAX_WAIT_MS, ..Default::default() };
     let waiting = {
         let platform = Arc::clone(&platform);
         tokio::spawn(async move { platform.heads(&code("H55"), request).await })

@@ -77,6 +77,15 @@ fn full_question(actions: &[Action]) -> Option<u64> {
     })
 }
 
+/// The call that asks for entries of a feed.
+fn ask_of(actions: &[Action], wanted: &FeedId) -> u64 {
+    let asked = actions.iter().find_map(|action| match action {
+        Action::Ask { call, feed, .. } if feed == wanted => Some(*call),
+        _ => None,
+    });
+    asked.expect("asks")
+}
+
 /// NDXP, H24, TW, and last TW's key.
 fn members() -> [Vec<feed_pb::Event>; 4] {
     let [enrolled, key]: [_; 2] = enrolment("TW", MemberKind::Central).try_into().expect("two events");
@@ -89,17 +98,20 @@ fn an_entry_younger_than_what_was_shown_of_the_directory_accuses_nobody() {
     let batch = said("TW", &content);
     // The peer has heard of TW's key and taken its batch since it showed its heads.
     let heads = vec![(content.clone(), batch.head())];
-    let (mut copier, _) = connected(directory(&members()[..3]), heads.clone());
+    let (mut copier, actions) = connected(directory(&members()[..3]), heads.clone());
     let entries = vec![batch.bytes().clone()];
-    let actions = copier.handle(2, Input::Entries { feed: content.clone(), entries: entries.clone(), refused: None });
+    let came = |actions: &[Action]| {
+        let call = ask_of(actions, &content);
+        Input::Entries { call, feed: content.clone(), entries: entries.clone(), refused: None }
+    };
+    let actions = copier.handle(2, came(&actions));
     assert_eq!(alarms(&actions), 0);
     let call = full_question(&actions).expect("all heads are asked for at once");
     let (whole, head) = directory(&members());
     let shown = [heads, vec![(directory_feed(), head)]].concat();
     assert_eq!(alarms(&answer_heads(&mut copier, 3, call, shown)), 0);
     let actions = copier.handle(4, Input::Directory(Arc::new(whole)));
-    assert!(actions.iter().any(|action| matches!(action, Action::Ask { feed, .. } if *feed == content)));
-    let actions = copier.handle(5, Input::Entries { feed: content, entries, refused: None });
+    let actions = copier.handle(5, came(&actions));
     assert!(actions.iter().any(|action| matches!(action, Action::Store { .. })));
 }
 
@@ -109,9 +121,9 @@ fn a_key_that_the_whole_directory_does_not_know_is_an_alarm() {
     let batch = said("TW", &content);
     let known = directory(&members()[..3]);
     let shown = vec![(content.clone(), batch.head()), (directory_feed(), known.1)];
-    let (mut copier, _) = connected(known, shown.clone());
-    let entries = vec![batch.bytes().clone()];
-    let actions = copier.handle(2, Input::Entries { feed: content, entries, refused: None });
+    let (mut copier, actions) = connected(known, shown.clone());
+    let (call, entries) = (ask_of(&actions, &content), vec![batch.bytes().clone()]);
+    let actions = copier.handle(2, Input::Entries { call, feed: content, entries, refused: None });
     let call = full_question(&actions).expect("all heads are asked for at once");
     let actions = answer_heads(&mut copier, 3, call, shown);
     let alarm = actions.iter().find_map(|action| match action {
@@ -144,14 +156,20 @@ fn an_admitted_batch_that_comes_before_the_word_of_its_admission_accuses_nobody(
     let before = [&members()[..], std::slice::from_ref(&revoked)].concat();
     let (mut copier, _) = connected(directory(&before), heads.clone());
     let entries = vec![batch.bytes().clone()];
-    let actions = copier.handle(2, Input::Entries { feed: content.clone(), entries: entries.clone(), refused: None });
+    let actions =
+        copier.handle(2, Input::Entries { call: 1, feed: content.clone(), entries: entries.clone(), refused: None });
     assert_eq!(alarms(&actions), 0);
     let call = full_question(&actions).expect("all heads are asked for at once");
     let (whole, head) = directory(&[&before[..], &[admitted]].concat());
     let shown = [heads, vec![(directory_feed(), head)]].concat();
     assert_eq!(alarms(&answer_heads(&mut copier, 3, call, shown)), 0);
-    copier.handle(4, Input::Directory(Arc::new(whole)));
-    let actions = copier.handle(5, Input::Entries { feed: content, entries, refused: None });
+    let actions = copier.handle(4, Input::Directory(Arc::new(whole)));
+    let asked = actions.iter().find_map(|action| match action {
+        Action::Ask { call, feed, .. } if *feed == content => Some(*call),
+        _ => None,
+    });
+    let call = asked.expect("it is asked for again");
+    let actions = copier.handle(5, Input::Entries { call, feed: content, entries, refused: None });
     assert!(actions.iter().any(|action| matches!(action, Action::Store { .. })));
 }
 
@@ -164,7 +182,7 @@ fn a_revoked_keys_batch_that_nobody_admitted_is_an_alarm() {
     let shown = vec![(content.clone(), batch.head()), (directory_feed(), known.1)];
     let (mut copier, _) = connected(known, shown.clone());
     let entries = vec![batch.bytes().clone()];
-    let actions = copier.handle(2, Input::Entries { feed: content, entries, refused: None });
+    let actions = copier.handle(2, Input::Entries { call: 1, feed: content, entries, refused: None });
     let call = full_question(&actions).expect("all heads are asked for at once");
     assert_eq!(alarms(&answer_heads(&mut copier, 3, call, shown)), 1);
 }
@@ -176,9 +194,9 @@ fn a_feed_to_a_member_that_the_directory_does_not_have_yet_accuses_nobody() {
     let (_, shown) = directory(&members());
     let mut copier = Copier::new(vec![code("H24")], Arc::new(directory(&members()[..1]).0), Settings::default());
     copier.handle(0, Input::LocalHead(directory_feed(), directory(&members()[..1]).1));
-    answer_heads(&mut copier, 1, 1, vec![(directory_feed(), shown), (receipts.clone(), batch.head())]);
-    let entries = vec![batch.bytes().clone()];
-    assert_eq!(alarms(&copier.handle(2, Input::Entries { feed: receipts, entries, refused: None })), 0);
+    let actions = answer_heads(&mut copier, 1, 1, vec![(directory_feed(), shown), (receipts.clone(), batch.head())]);
+    let (call, entries) = (ask_of(&actions, &receipts), vec![batch.bytes().clone()]);
+    assert_eq!(alarms(&copier.handle(2, Input::Entries { call, feed: receipts, entries, refused: None })), 0);
 }
 
 #[test]

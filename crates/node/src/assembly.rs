@@ -10,7 +10,7 @@ use httt_wire::directory::LogOpened;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use httt_exchange::{Gate, Meter, SharedDirectory, StoppedFeeds, Suspect, Tally, Witnessing};
+use httt_exchange::{Gate, Meter, OwnFeeds, SharedDirectory, StoppedFeeds, Suspect, Tally, Witnessing};
 
 use crate::config::ConfigPath;
 use crate::http::Readiness;
@@ -128,6 +128,8 @@ pub struct Node {
     pub stopped: StoppedFeeds,
     /// What is taken into the log from others goes through it.
     pub gate: Gate,
+    /// What members hold of its own feeds: the gateway asks them.
+    pub own_feeds: OwnFeeds,
     /// The feeds that this node carries are not in its log, but with other servers.
     pub feeds_elsewhere: bool,
     /// Its media files.
@@ -239,6 +241,7 @@ impl Node {
             directory,
             stopped: StoppedFeeds::default(),
             gate: Gate::default(),
+            own_feeds: OwnFeeds::default(),
             feeds_elsewhere: false,
             media,
             keys,

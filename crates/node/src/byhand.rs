@@ -49,6 +49,7 @@ impl Node {
     pub fn importer(&self) -> Importer {
         let (directory, media, stopped) = (self.directory.clone(), self.media.clone(), self.stopped.clone());
         Importer::new(self.log.clone(), directory, media, stopped, self.gate.clone())
+            .with_own_feeds(self.own_feeds.clone())
     }
 
     /// Makes files out of this node.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use httt_exchange::{Action, Evidence, Input, refused};
+use httt_exchange::{Action, Evidence, Input, head_to_wire, refused};
 use httt_feed::{Digest, FeedId, Lane};
 use httt_log::Transaction;
 use httt_wire::exchange as wire;
@@ -34,15 +34,17 @@ pub(crate) struct Call {
     pub(crate) life: u32,
     pub(crate) to: usize,
     pub(crate) what: What,
+    /// Its answer came already; this one comes again.
+    pub(crate) is_answered: bool,
 }
 
 /// What is asked.
 #[derive(Debug, Clone)]
 pub(crate) enum What {
-    Heads { call: u64, log_id: Vec<u8>, after: u64, wait: bool },
-    Ask { feed: FeedId, after: u64, max_bytes: usize, from_restated: bool },
-    Push { feed: FeedId, entries: Vec<Bytes> },
-    Again { feed: FeedId, entries: Vec<Bytes>, last: u64 },
+    Heads { call: u64, log_id: Vec<u8>, after: u64, wait: bool, held: Vec<wire::Head> },
+    Ask { call: u64, feed: FeedId, after: u64, max_bytes: usize, from_restated: bool },
+    Push { call: u64, feed: FeedId, entries: Vec<Bytes> },
+    Again { call: u64, feed: FeedId, entries: Vec<Bytes>, last: u64 },
 }
 
 /// What is answered.
@@ -84,6 +86,8 @@ impl World {
             let known = node.known.entry(feed).or_default();
             *known = sequence.max(*known);
         }
+        // After an answer with nothing in it all it has to do is to wait a little.
+        let is_answer = matches!(input, Input::Heads { .. });
         let actions = copier.handle(now, input);
         let level = copier.own_level();
         if node.restored && level {
@@ -92,7 +96,7 @@ impl World {
             let feed = self.any_feed_of(at);
             self.write(at, &feed);
         }
-        if !actions.is_empty() && self.nodes[at].tick_pause > RELAXED_TICK_MS {
+        if (is_answer || !actions.is_empty()) && self.nodes[at].tick_pause > RELAXED_TICK_MS {
             self.tick_soon(at);
         }
         for action in actions {
@@ -104,34 +108,35 @@ impl World {
     fn perform(&mut self, at: usize, action: Action) {
         self.note(|world| format!("{} {}", world.nodes[at].code, shown(&action)));
         match action {
-            Action::AskHeads { call, log_id, after, wait } => {
-                self.call(at, What::Heads { call, log_id, after, wait });
+            Action::AskHeads { call, log_id, after, wait, held } => {
+                let held = held.iter().map(|(feed, head)| head_to_wire(feed, *head)).collect();
+                self.call(at, What::Heads { call, log_id, after, wait, held });
             }
-            Action::Ask { feed, after, max_bytes, from_restated } => {
-                self.nodes[at].began(&feed);
-                self.call(at, What::Ask { feed, after, max_bytes, from_restated });
+            Action::Ask { call, feed, after, max_bytes, from_restated } => {
+                self.nodes[at].began(&feed, call);
+                self.call(at, What::Ask { call, feed, after, max_bytes, from_restated });
             }
-            Action::Push { feed, after, max_bytes: _ } => {
-                self.nodes[at].began(&feed);
+            Action::Push { call, feed, after, max_bytes: _ } => {
+                self.nodes[at].began(&feed, call);
                 let most = 1 + self.chance.below(MAX_PUSH);
                 let entries = self.nodes[at].disk.some(&feed, after, u64::MAX, most);
                 let entries = entries.iter().map(|batch| batch.bytes().clone()).collect();
-                self.call(at, What::Push { feed, entries });
+                self.call(at, What::Push { call, feed, entries });
             }
-            Action::PushAgain { feed, after, until, max_bytes: _ } => {
-                self.nodes[at].began(&feed);
+            Action::PushAgain { call, feed, after, until, max_bytes: _ } => {
+                self.nodes[at].began(&feed, call);
                 self.tally.wanted += 1;
                 let most = 1 + self.chance.below(MAX_PUSH);
                 let batches = self.nodes[at].disk.some(&feed, after, until, most);
                 let Some(last) = batches.last().filter(|_| self.mutation != Some(Mutation::IgnoreWants)) else {
-                    return self.fail_call_about(at, feed);
+                    return self.fail_call_about(at, call, feed);
                 };
                 let last = last.sequence();
                 let entries = batches.iter().map(|batch| batch.bytes().clone()).collect();
-                self.call(at, What::Again { feed, entries, last });
+                self.call(at, What::Again { call, feed, entries, last });
             }
             Action::Store { feed, batches } => {
-                self.nodes[at].began(&feed);
+                *self.nodes[at].busy.entry(feed.clone()).or_default() += 1;
                 let (disk, stopped) = (Arc::clone(&self.nodes[at].disk), self.nodes[at].stopped.clone());
                 let task = async move {
                     match disk.commit(Transaction::copy(batches.clone())).await {
@@ -162,17 +167,23 @@ impl World {
         }
     }
 
-    fn fail_call_about(&mut self, at: usize, feed: FeedId) {
+    fn fail_call_about(&mut self, at: usize, number: u64, feed: FeedId) {
         let (id, life, to) = (self.next_id(), self.nodes[at].life, self.nodes[at].peer);
-        let call =
-            Call { id, from: at, life, to, what: What::Ask { feed, after: 0, max_bytes: 0, from_restated: false } };
+        let call = Call {
+            id,
+            from: at,
+            life,
+            to,
+            what: What::Ask { call: number, feed, after: 0, max_bytes: 0, from_restated: false },
+            is_answered: false,
+        };
         self.schedule(1, Event::Answer(call, None));
     }
 
     /// Sends a question.
     fn call(&mut self, at: usize, what: What) {
         let to = self.nodes[at].peer;
-        let call = Call { id: self.next_id(), from: at, life: self.nodes[at].life, to, what };
+        let call = Call { id: self.next_id(), from: at, life: self.nodes[at].life, to, what, is_answered: false };
         self.tally.calls += 1;
         let cut = self.is_cut(at);
         if !cut && !self.nodes[to].up {
@@ -221,6 +232,9 @@ impl World {
             return;
         }
         let reply = reply.filter(|_| !self.is_cut(at));
+        if call.is_answered {
+            return self.answered_again(call, reply);
+        }
         let excused = self.now + EXCUSED_MS;
         let feed = call.feed().cloned();
         if let Some(feed) = &feed {
@@ -234,7 +248,7 @@ impl World {
         let input = match (call.what, reply) {
             (What::Heads { call, .. }, Some(Reply::Heads(answer))) => Input::of_heads(call, answer),
             (What::Heads { call, .. }, _) => Input::HeadsFailed(call),
-            (What::Ask { feed, .. }, Some(Reply::Read(answer))) => {
+            (What::Ask { call, feed, .. }, Some(Reply::Read(answer))) => {
                 let expected = self.expected_alarm(at, &feed, &answer.entries);
                 let known = self.nodes[at].known_of(&feed);
                 let sequence = |entry: &Bytes| httt_feed::parse(entry.clone()).map_or(0, |batch| batch.sequence());
@@ -247,20 +261,46 @@ impl World {
                     self.believe_gaps(at, &answer.entries);
                 }
                 self.expecting = Some(expected);
-                self.tell(at, Input::Entries { feed, entries: answer.entries, refused });
+                self.tell(at, Input::Entries { call, feed, entries: answer.entries, refused });
                 return self.check_alarm(at);
             }
-            (What::Push { feed, .. }, Some(Reply::Push(answer))) => {
+            (What::Push { call, feed, .. }, Some(Reply::Push(answer))) => {
                 if answer.refusal.is_some() {
                     excuse(self);
                 }
-                Input::of_push(feed, &answer)
+                Input::of_push(call, feed, &answer)
             }
-            (What::Again { feed, last, .. }, Some(Reply::Push(answer))) => Input::of_push_again(feed, last, &answer),
-            (What::Ask { feed, .. } | What::Push { feed, .. } | What::Again { feed, .. }, _) => {
+            (What::Again { call, feed, last, .. }, Some(Reply::Push(answer))) => {
+                Input::of_push_again(call, feed, last, &answer)
+            }
+            (What::Ask { call, feed, .. } | What::Push { call, feed, .. } | What::Again { call, feed, .. }, _) => {
                 excuse(self);
-                Input::CallFailed(feed)
+                Input::CallFailed { call, feed }
             }
+        };
+        self.tell(at, input);
+    }
+
+    /// An answer comes a second time: it must change nothing, whatever is under way now.
+    fn answered_again(&mut self, call: Call, reply: Option<Reply>) {
+        let at = call.from;
+        let hears = self.mutated(Mutation::HearAgain);
+        let number = |world: &Self, feed: &FeedId, call: u64| {
+            if hears { world.nodes[at].calls.get(feed).copied().unwrap_or(call) } else { call }
+        };
+        let input = match (call.what, reply) {
+            (What::Heads { call, .. }, Some(Reply::Heads(answer))) => Input::of_heads(call, answer),
+            (What::Ask { call, feed, .. }, Some(Reply::Read(answer))) => {
+                let (call, refused) = (number(self, &feed, call), answer.refusal.as_ref().map(refused));
+                Input::Entries { call, feed, entries: answer.entries, refused }
+            }
+            (What::Push { call, feed, .. }, Some(Reply::Push(answer))) => {
+                Input::of_push(number(self, &feed, call), feed, &answer)
+            }
+            (What::Again { call, feed, last, .. }, Some(Reply::Push(answer))) => {
+                Input::of_push_again(number(self, &feed, call), feed, last, &answer)
+            }
+            _ => return,
         };
         self.tell(at, input);
     }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use httt_exchange::{Alarm, RefusalCode, Store as _, refusal_from_wire};
-use httt_feed::{Digest, FeedId, Lane, Refusal};
+use httt_feed::{Digest, FeedId, Lane, Refusal, VerifiedBatch};
 use httt_wire::directory::TamperingSeen;
 use httt_wire::exchange as wire;
 
@@ -53,7 +53,7 @@ impl World {
 
     /// Whether the directory gives nobody the key or the right for such an entry.
     fn is_unknown(&self, feed: &FeedId, entry: &Bytes) -> bool {
-        let directory = self.nodes[0].disk.directory().get();
+        let directory = self.ledger.directory();
         let parsed = httt_feed::parse(entry.clone());
         let verdict =
             parsed.and_then(|batch| if batch.feed() == feed { directory.verify(batch).map(|_| ()) } else { Ok(()) });
@@ -63,7 +63,8 @@ impl World {
     /// Whether a node holds all of the directory that there is.
     pub(crate) fn directory_is_whole(&self, at: usize) -> bool {
         let feed = names::directory_feed();
-        self.nodes[at].disk.head(&feed) == self.nodes[0].disk.head(&feed)
+        let said = self.ledger.said.get(&feed).and_then(|said| said.last());
+        self.nodes[at].disk.head(&feed) == said.map(VerifiedBatch::head)
     }
 
     /// A copier raises an alarm.
@@ -138,7 +139,7 @@ impl World {
 
     /// The gateway refused what somebody altered on the way: that is on record before the answer leaves.
     pub(crate) fn check_push_recorded(&mut self, call: &Call, answer: &wire::PushResponse) {
-        let (What::Push { feed, entries }, Some(refusal)) = (&call.what, &answer.refusal) else { return };
+        let (What::Push { feed, entries, .. }, Some(refusal)) = (&call.what, &answer.refusal) else { return };
         let code = refusal_from_wire(refusal);
         let altered = matches!(code, RefusalCode::BadSignature | RefusalCode::Malformed | RefusalCode::UnknownKey);
         if call.to != 0 || !altered {

@@ -2,6 +2,7 @@
 //! its place. One writer, group commit, copies before own events: as `httt-log` does it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -98,6 +99,10 @@ impl Disk {
     /// Sets the node's clock, which may be wrong.
     pub(crate) fn set_clock(&self, now_ms: i64) {
         self.inner().now_ms = now_ms;
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.inner().now_ms
     }
 
     /// Seals with another key from now on.
@@ -317,6 +322,12 @@ impl Disk {
             .filter(|event| event.r#type == M::full_name())
             .filter_map(|event| M::decode(event.data.clone()).ok())
             .collect()
+    }
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "disk of {}", self.origin)
     }
 }
 

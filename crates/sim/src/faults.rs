@@ -10,6 +10,8 @@ use crate::world::{Event, World};
 
 /// A restored node comes back after this time, ms: later than any message that was under way.
 const RESTORE_MS: i64 = 60_000;
+/// After this time the operator asks why a restored gateway still waits, ms.
+const ALONE_MS: i64 = 60_000;
 /// How long a node that must wait with its start does so, ms.
 const WAIT_MS: i64 = 2_000;
 
@@ -26,6 +28,7 @@ impl World {
             Kind::RestoreMember => self.restore_member(member),
             Kind::RestoreAdapter => self.restore_adapter(),
             Kind::LoseTail => self.lose_tail(),
+            Kind::RestoreGateway => self.restore_gateway(),
             Kind::Lie => self.lie(),
             Kind::Switch => self.switch(),
             Kind::Retention => self.let_go(member),
@@ -181,6 +184,69 @@ impl World {
         self.forget(0);
         let pause = self.chance.between(100, 8_000);
         self.schedule(pause, Event::Start(0));
+    }
+
+    /// An old backup takes the place of the gateway's disk, or nothing at all does. Its operator knows that.
+    fn restore_gateway(&mut self) {
+        if self.somebody_is_restored() || !self.nodes[0].up || !self.members_can_tell() {
+            return;
+        }
+        self.tally.gateways_restored += 1;
+        self.stop(0, false);
+        let length = self.chance.below(self.nodes[0].disk.len() + 1);
+        for (feed, head) in self.nodes[0].disk.heads() {
+            let lost = self.ledger.lost.entry(feed).or_default();
+            *lost = head.sequence.max(*lost);
+        }
+        self.truncate(0, length);
+        self.nodes[0].restored = true;
+        let pause = RESTORE_MS + self.chance.between(0, RESTORE_MS);
+        self.schedule(pause, Event::Start(0));
+        self.schedule(pause + ALONE_MS, Event::Operator(Step::Alone));
+    }
+
+    /// Whether carriers hold all of the gateway's feeds that those hold for whom they carry: these may not call themselves.
+    fn members_can_tell(&self) -> bool {
+        let feeds = self.ledger.said.keys().filter(|feed| feed.origin == self.nodes[0].code);
+        let held = |at: usize, feed: &FeedId| self.nodes[at].disk.head(feed).map_or(0, |head| head.sequence);
+        let carried = |at: usize| Some((at, self.adapter_of(at)?));
+        feeds.into_iter().all(|feed| {
+            self.province_numbers().filter_map(carried).all(|(at, adapter)| held(at, feed) <= held(adapter, feed))
+        })
+    }
+
+    /// A restored gateway has heard everybody and has back what it had said.
+    pub(crate) fn look_whether_gateway_is_whole(&mut self) {
+        let gateway = &self.nodes[0];
+        let waits = gateway.service.as_ref().and_then(|service| service.waits());
+        if gateway.restored && gateway.up && waits.is_none() {
+            self.nodes[0].restored = false;
+            self.note(|_| "the gateway has back what it had said".into());
+            self.enrol_lost();
+            if !self.faults {
+                // Whom it suspended before, and resumed since.
+                self.operator_ends = self.now + SEES_TO_IT_MS;
+                self.schedule(0, Event::Operator(Step::ResumeAll));
+            }
+        }
+    }
+
+    /// What nobody holds nobody can bring: the operator finds that out, and lets the gateway begin without it.
+    pub(crate) fn start_alone(&mut self) {
+        if !self.nodes[0].restored {
+            return;
+        }
+        let own = |feed: &FeedId| feed.origin == self.nodes[0].code;
+        let held = |at: usize, feed: &FeedId| self.nodes[at].disk.head(feed).map_or(0, |head| head.sequence);
+        let others = || 1..self.nodes.len();
+        let feeds = || self.ledger.said.keys().filter(|feed| own(feed) && feed.lane != Lane::Local);
+        if !self.nodes[0].up || feeds().any(|feed| others().any(|at| held(at, feed) > held(0, feed))) {
+            return self.schedule(ALONE_MS, Event::Operator(Step::Alone));
+        }
+        self.note(|_| "the gateway is to begin without what nobody holds".into());
+        self.stop(0, true);
+        self.nodes[0].restored = false;
+        self.schedule(WAIT_MS, Event::Start(0));
     }
 
     /// A province goes another way from now on: its process is stopped, configured anew and started.

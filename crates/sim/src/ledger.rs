@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use httt_feed::{Audience, Digest, FeedId, KeyId, Lane, VerifiedBatch};
+use httt_feed::{Audience, Digest, Directory, FeedId, KeyId, Lane, VerifiedBatch};
 use httt_wire::directory::{ForkSeen, KeyRevoked, TamperingSeen};
 use httt_wire::{Name, exchange as wire, feed as pb};
 
@@ -41,6 +41,15 @@ impl Ledger {
         self.stopped.contains(&(at, feed.clone()))
     }
 
+    /// The directory as the gateway said it, whatever its disk holds.
+    pub(crate) fn directory(&self) -> Directory {
+        let feed = names::directory_feed();
+        let mut directory = Directory::trusting(names::key(feed.origin.as_str(), 0).public().fingerprint());
+        let said = self.said.get(&feed).into_iter().flatten();
+        said.for_each(|batch| directory.apply(&feed, &batch.batch().events));
+        directory
+    }
+
     /// The batch that its origin said at a sequence.
     pub(crate) fn original(&self, feed: &FeedId, sequence: u64) -> Option<&VerifiedBatch> {
         self.said.get(feed)?.get(sequence.checked_sub(1)? as usize)
@@ -65,8 +74,9 @@ impl World {
     fn look_at(&mut self, at: usize, batch: &VerifiedBatch) -> Result<(), String> {
         let (feed, sequence) = (batch.feed().clone(), batch.sequence());
         let own = feed.origin == self.nodes[at].code;
+        let mut news = false;
         if own {
-            self.look_at_own(batch)?;
+            news = self.look_at_own(batch)?;
         } else {
             let original = self.ledger.original(&feed, sequence).map(VerifiedBatch::digest);
             let stolen = self.ledger.stolen.get(&feed).is_some_and(|stolen| stolen.contains(&batch.digest()));
@@ -88,20 +98,22 @@ impl World {
         if last.is_some_and(|last| sequence > last) {
             return Err(format!("its key was revoked after sequence {}", last.unwrap_or(0)));
         }
-        if own {
+        // What it takes back it said before, of what it held then.
+        if news {
             self.look_at_events(at, batch)?;
         }
         Ok(())
     }
 
-    fn look_at_own(&mut self, batch: &VerifiedBatch) -> Result<(), String> {
+    /// Whether it is something new.
+    fn look_at_own(&mut self, batch: &VerifiedBatch) -> Result<bool, String> {
         let said = self.ledger.said.entry(batch.feed().clone()).or_default();
         match said.get(batch.sequence() as usize - 1) {
-            Some(before) if before.digest() == batch.digest() => Ok(()),
+            Some(before) if before.digest() == batch.digest() => Ok(false),
             Some(_) => Err("it contradicts what its origin said before".into()),
             None if said.len() as u64 + 1 == batch.sequence() => {
                 said.push(batch.clone());
-                Ok(())
+                Ok(true)
             }
             None => Err("its origin said nothing before it".into()),
         }
@@ -143,7 +155,7 @@ impl World {
             } else if let Some(receipt) = decode::<wire::Receipt>(event) {
                 self.look_at_receipt(at, &receipt)?;
             } else if let Some(revoked) = decode::<KeyRevoked>(event) {
-                let key = KeyId(revoked.fingerprint[..8].try_into().unwrap_or_default());
+                let key = revoked_key(&revoked);
                 let member = names::code(&revoked.member);
                 let feed = |audience: &str, lane| {
                     Some(FeedId::new(member.clone(), Audience::new(audience).ok()?, Lane::from_wire(lane)?))
@@ -203,6 +215,26 @@ impl World {
                 said.truncate(held);
             }
         }
+        if self.nodes[at].role == Role::Gateway {
+            self.forget_unheard();
+        }
+    }
+
+    /// What the gateway said and nobody heard counts for nothing: receipts that are given again, revocations that are not.
+    fn forget_unheard(&mut self) {
+        let gateway = &self.nodes[0].code;
+        let said = self.ledger.said.iter().filter(|(feed, _)| feed.origin == *gateway);
+        let events: Vec<pb::Event> =
+            said.flat_map(|(_, batches)| batches.iter().flat_map(|batch| batch.batch().events.clone())).collect();
+        let receipts = events.iter().filter_map(decode::<wire::Receipt>);
+        let receipts = receipts.filter_map(|receipt| {
+            let feed = FeedId::from_wire(receipt.feed.as_ref()?).ok()?;
+            Some((feed, receipt.sequence))
+        });
+        self.ledger.receipts = receipts.collect();
+        let revoked: BTreeSet<KeyId> =
+            events.iter().filter_map(decode::<KeyRevoked>).map(|one| revoked_key(&one)).collect();
+        self.ledger.revoked.retain(|key, _| revoked.contains(key));
     }
 
     /// Every copy, read again whole, is what it was when it came, and a beginning of what its origin said.
@@ -227,6 +259,10 @@ impl World {
             self.fail(wrong);
         }
     }
+}
+
+fn revoked_key(revoked: &KeyRevoked) -> KeyId {
+    KeyId(revoked.fingerprint[..8].try_into().unwrap_or_default())
 }
 
 /// An event of one kind.

@@ -65,8 +65,10 @@ pub struct Tally {
     pub entries: u64,
     /// Questions and answers lost.
     pub lost: u64,
-    /// Messages that arrived twice.
+    /// Pushes that arrived twice.
     pub doubled: u64,
+    /// Answers that came twice, the second time soon or long after.
+    pub answers_doubled: u64,
     /// Processes that ended in the middle of something.
     pub crashes: u64,
     /// Links cut.
@@ -75,6 +77,8 @@ pub struct Tally {
     pub restores: u64,
     /// Times the gateway's store lost the end of what it carries.
     pub tails_lost: u64,
+    /// Times the gateway's disk was replaced by an old backup.
+    pub gateways_restored: u64,
     /// Answers and pushes falsified.
     pub lies: u64,
     /// Tampered entries that had to be noticed and were.
@@ -124,18 +128,20 @@ impl Tally {
         copy.counts().into_iter().map(|(name, count)| (name, *count)).chain(longest).collect()
     }
 
-    fn counts(&mut self) -> [(&'static str, &mut u64); 21] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); 23] {
         [
             ("steps", &mut self.steps),
             ("calls", &mut self.calls),
             ("events written", &mut self.written),
             ("entries stored", &mut self.entries),
             ("messages lost", &mut self.lost),
-            ("messages doubled", &mut self.doubled),
+            ("pushes doubled", &mut self.doubled),
+            ("answers doubled", &mut self.answers_doubled),
             ("crashes", &mut self.crashes),
             ("cuts", &mut self.cuts),
             ("disks restored", &mut self.restores),
             ("tails lost", &mut self.tails_lost),
+            ("gateways restored", &mut self.gateways_restored),
             ("lies", &mut self.lies),
             ("tampered entries noticed", &mut self.noticed),
             ("alarms", &mut self.alarms),

@@ -26,12 +26,16 @@ pub enum Mutation {
     BulkBeforeEmergency,
     /// A restored node writes before it took back what it had said.
     WriteBeforeLevel,
+    /// A gateway does not ask what its members hold of its own feeds.
+    AskNobody,
     /// The gateway does not hear of revocations.
     IgnoreRevocation,
     /// The gateway gives receipts for batches that it does not keep.
     ReceiptsForNothing,
     /// The gateway gives a duplicate a receipt of its own.
     ReceiptsForDuplicates,
+    /// Readers take an answer that comes again for the answer to what they asked last.
+    HearAgain,
     /// Nobody brings again what the gateway let go.
     IgnoreWants,
     /// Heads are asked for once, and then only those that changed.
@@ -44,7 +48,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::SkipVerification,
         Self::SkipChainCheck,
         Self::OverwriteOnFork,
@@ -52,9 +56,11 @@ impl Mutation {
         Self::ForgetStopped,
         Self::BulkBeforeEmergency,
         Self::WriteBeforeLevel,
+        Self::AskNobody,
         Self::IgnoreRevocation,
         Self::ReceiptsForNothing,
         Self::ReceiptsForDuplicates,
+        Self::HearAgain,
         Self::IgnoreWants,
         Self::NeverAskAll,
         Self::ForgetEvidence,
@@ -71,9 +77,11 @@ impl Mutation {
             Self::ForgetStopped => "forget-stopped",
             Self::BulkBeforeEmergency => "bulk-before-emergency",
             Self::WriteBeforeLevel => "write-before-level",
+            Self::AskNobody => "ask-nobody",
             Self::IgnoreRevocation => "ignore-revocation",
             Self::ReceiptsForNothing => "receipts-for-nothing",
             Self::ReceiptsForDuplicates => "receipts-for-duplicates",
+            Self::HearAgain => "hear-again",
             Self::IgnoreWants => "ignore-wants",
             Self::NeverAskAll => "never-ask-all",
             Self::ForgetEvidence => "forget-evidence",

@@ -1,13 +1,14 @@
 //! One node: its disk, and the real parts of the exchange over it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use httt_exchange::{
-    BoxFuture as Boxed, Copier, Media, MediaError, MediaStat, Receipts, Service, Settings, StoppedFeeds,
+    Asks, BoxFuture as Boxed, Copier, Media, MediaError, MediaStat, OwnFeeds, Receipts, Service, Settings, StoppedFeeds,
 };
 use httt_feed::{AgencyCode, Digest, FeedId, Refusal};
+use httt_log::Clock;
 use httt_wire::directory::ForkSeen;
 use tokio::sync::watch;
 
@@ -76,6 +77,8 @@ pub(crate) struct Node {
     pub(crate) skew_ms: i64,
     /// Calls and stores under way, by feed.
     pub(crate) busy: BTreeMap<FeedId, usize>,
+    /// The copier's last call about each.
+    pub(crate) calls: BTreeMap<FeedId, u64>,
     /// Feeds that had some trouble, and until when it excuses a pause.
     pub(crate) excused: BTreeMap<FeedId, i64>,
     /// Sequences that the copier knows of.
@@ -121,6 +124,7 @@ impl Node {
             restored: false,
             skew_ms: 0,
             busy: BTreeMap::new(),
+            calls: BTreeMap::new(),
             excused: BTreeMap::new(),
             known: BTreeMap::new(),
             tick_pause: 0,
@@ -136,11 +140,12 @@ impl Node {
     }
 
     /// Starts anew over what the disk holds. Feeds that forked are told again from the log.
-    pub(crate) fn start(&mut self, seed: u64, settings: Settings, forgets_stopped: bool) {
+    pub(crate) fn start(&mut self, seed: u64, settings: Settings, own: OwnFeeds, forgets_stopped: bool) {
         self.life += 1;
         self.up = true;
         (self.told, self.syncing, self.tick_pause) = (0, false, 0);
         self.busy.clear();
+        self.calls.clear();
         self.excused.clear();
         self.known.clear();
         self.owed.clear();
@@ -160,12 +165,24 @@ impl Node {
             let closing = self.closing.subscribe();
             let service =
                 Service::new(store, directory.clone(), Arc::new(NoMedia), receipts, self.stopped.clone(), closing);
-            self.service = Some(Arc::new(service));
+            let clock = Arc::new(DiskClock(Arc::clone(&self.disk)));
+            self.service = Some(Arc::new(service.with_own_feeds(own).with_clock(clock)));
         }
         if self.role != Role::Gateway {
             let directory = directory.get();
             let settings = Settings { seed, ..settings };
             self.copier = Some(Copier::new(self.pushes_for(&directory), directory, settings));
+        }
+    }
+
+    /// Whom it asks what they hold of its own feeds: a gateway all of its members, if its operator knows that its disk is
+    /// an old one.
+    pub(crate) fn asks(&self, enrolled: BTreeSet<AgencyCode>, mutation: Option<Mutation>) -> OwnFeeds {
+        match (self.role, mutation) {
+            (Role::Gateway, Some(Mutation::AskNobody)) => OwnFeeds::default(),
+            (Role::Gateway, _) if self.restored => OwnFeeds::asking(Asks::AllFirst(enrolled)),
+            (Role::Gateway, _) => OwnFeeds::asking(Asks::EachBefore),
+            _ => OwnFeeds::default(),
         }
     }
 
@@ -182,7 +199,8 @@ impl Node {
         now < self.lies_until && self.lies_to.contains(&to)
     }
 
-    pub(crate) fn began(&mut self, feed: &FeedId) {
+    pub(crate) fn began(&mut self, feed: &FeedId, call: u64) {
+        self.calls.insert(feed.clone(), call);
         *self.busy.entry(feed.clone()).or_default() += 1;
     }
 
@@ -195,6 +213,16 @@ impl Node {
     /// Up to which sequence its copier knows a feed to be held.
     pub(crate) fn known_of(&self, feed: &FeedId) -> u64 {
         self.known.get(feed).copied().unwrap_or(0)
+    }
+}
+
+/// A node's clock.
+#[derive(Debug)]
+struct DiskClock(Arc<Disk>);
+
+impl Clock for DiskClock {
+    fn now_ms(&self) -> i64 {
+        self.0.now_ms()
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) enum Step {
     /// Lets a member take part again.
     Resume(usize),
     ResumeAll,
+    /// The gateway still waits for what it had said, and nobody has it: it starts without it.
+    Alone,
     /// Somebody uses a province's key of this generation.
     Steal(usize, u32),
 }
@@ -38,26 +40,60 @@ pub(crate) const SEES_TO_IT_MS: i64 = 60_000;
 impl World {
     /// Writes the directory's beginning, before anything runs.
     pub(crate) fn enrol(&mut self) {
-        // The gateway's own enrolment is a batch of its own: members can verify it with nothing but a fingerprint.
-        let own = self.enrolment_of(0);
-        let mut others: Vec<NewEvent> = (1..self.nodes.len()).flat_map(|at| self.enrolment_of(at)).collect();
         for at in self.province_numbers() {
-            let Some(adapter) = self.adapter_of(at) else { continue };
-            let (carrier, member) = (self.nodes[adapter].code.to_string(), self.nodes[at].code.to_string());
-            others.push(self.directory_event(&pb::CarrierGranted { carrier, member }));
-            if self.chance.one_in(2) {
+            if let Some(adapter) = self.adapter_of(at).filter(|_| self.chance.one_in(2)) {
                 self.nodes[at].peer = adapter;
             }
         }
+        self.enrol_unknown();
+    }
+
+    /// A gateway that starts enrols those whom its directory does not name: at first all of them.
+    pub(crate) fn enrol_unknown(&mut self) {
+        // The gateway's own enrolment is a batch of its own: members can verify it with nothing but a fingerprint.
+        let own = self.enrolments(0..1);
+        let others = self.enrolments(1..self.nodes.len());
         // In pieces, so that it arrives in pieces.
         let size = 1 + self.chance.below(others.len());
         let pieces = std::iter::once(own).chain(others.chunks(size).map(<[NewEvent]>::to_vec));
         let disk = Arc::clone(&self.nodes[0].disk);
-        for events in pieces {
+        for events in pieces.filter(|events| !events.is_empty()) {
             drop(disk.commit(Transaction::append(events)));
             disk.sync();
         }
         self.look_at_new(0);
+    }
+
+    /// The same while the gateway serves.
+    pub(crate) fn enrol_lost(&mut self) {
+        let events = self.enrolments(0..self.nodes.len());
+        if !events.is_empty() {
+            self.note(|_| "the operator enrols again whom nobody remembers".into());
+            self.revise(events);
+        }
+    }
+
+    /// What the gateway's directory lacks of the enrolments of these nodes.
+    fn enrolments(&mut self, nodes: std::ops::Range<usize>) -> Vec<NewEvent> {
+        let directory = self.nodes[0].disk.directory().get();
+        let mut events = Vec::new();
+        for at in nodes {
+            let member = directory.member(&self.nodes[at].code);
+            if member.is_none_or(|member| member.all_keys().count() == 0) {
+                events.extend(self.enrolment_of(at));
+            }
+            let Some(adapter) =
+                self.province_numbers().find(|province| *province == at).and_then(|at| self.adapter_of(at))
+            else {
+                continue;
+            };
+            let carrier = &self.nodes[adapter].code;
+            if member.is_none_or(|member| member.carriers().all(|known| known != carrier)) {
+                let (carrier, member) = (carrier.to_string(), self.nodes[at].code.to_string());
+                events.push(self.directory_event(&pb::CarrierGranted { carrier, member }));
+            }
+        }
+        events
     }
 
     fn enrolment_of(&mut self, at: usize) -> Vec<NewEvent> {
@@ -151,6 +187,7 @@ impl World {
                 suspended.into_iter().for_each(|at| self.resume(at));
             }
             Step::Steal(at, key) => self.steal(at, key),
+            Step::Alone => self.start_alone(),
         }
     }
 
@@ -168,6 +205,7 @@ impl World {
         if !self.nodes[0].up {
             return;
         }
+        self.set_clocks(0);
         let Some(service) = self.nodes[0].service.clone() else { return };
         if self.mutated(Mutation::SkipGate) {
             let disk = Arc::clone(&self.nodes[0].disk);

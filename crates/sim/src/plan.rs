@@ -17,6 +17,7 @@ pub(crate) enum Kind {
     RestoreMember,
     RestoreAdapter,
     LoseTail,
+    RestoreGateway,
     Lie,
     Switch,
     Rotate,
@@ -27,12 +28,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Crash,
         Self::Cut,
         Self::RestoreMember,
         Self::RestoreAdapter,
         Self::LoseTail,
+        Self::RestoreGateway,
         Self::Lie,
         Self::Switch,
         Self::Rotate,

@@ -7,6 +7,9 @@ use crate::carry::{Call, LONG_POLL_MS, MAX_PUSH, REFUSED_MS, Reply, What};
 use crate::node::{Outcome, Parked};
 use crate::world::{Event, World};
 
+/// Latest that an answer comes a second time, ms.
+const STALE_MS: i64 = 30_000;
+
 impl World {
     /// A question arrives.
     pub(crate) fn arrive(&mut self, call: Call) {
@@ -20,7 +23,7 @@ impl World {
         let caller = self.nodes[call.from].code.clone();
         match &call.what {
             What::Heads { .. } => self.answer_heads(call, self.now + LONG_POLL_MS),
-            What::Ask { feed, after, max_bytes, from_restated } => {
+            What::Ask { feed, after, max_bytes, from_restated, .. } => {
                 let (feed, after, max_bytes) = (Some(feed.to_wire()), *after, *max_bytes as u32);
                 let request =
                     wire::ReadRequest { feed, after, max_bytes, from_restated: *from_restated, ..Default::default() };
@@ -32,7 +35,7 @@ impl World {
                 self.poll_parked(to);
                 self.reply(call, Reply::Read(answer));
             }
-            What::Push { feed, entries } | What::Again { feed, entries, .. } => {
+            What::Push { feed, entries, .. } | What::Again { feed, entries, .. } => {
                 let again = matches!(call.what, What::Again { .. });
                 let entries = self.altered_push(&call, feed, entries.clone());
                 let request = wire::PushRequest {
@@ -56,10 +59,10 @@ impl World {
 
     /// Answers a call for heads, or lets it wait until then.
     fn answer_heads(&mut self, call: Call, until: i64) {
-        let What::Heads { log_id, after, wait, .. } = &call.what else { return };
+        let What::Heads { log_id, after, wait, held, .. } = &call.what else { return };
         let Some(service) = self.nodes[call.to].service.clone() else { return };
         let caller = self.nodes[call.from].code.clone();
-        let request = wire::HeadsRequest { log_id: log_id.clone(), after: *after, wait_ms: 0 };
+        let request = wire::HeadsRequest { log_id: log_id.clone(), after: *after, wait_ms: 0, held: held.clone() };
         let Some(answer) = service.heads(&caller, request).now_or_never() else {
             return self.fail("heads that are not to wait do wait");
         };
@@ -77,7 +80,7 @@ impl World {
         for Parked { call, until } in std::mem::take(&mut self.nodes[at].parked) {
             let What::Heads { log_id, after, .. } = &call.what else { continue };
             let Some(service) = &self.nodes[at].service else { continue };
-            let request = wire::HeadsRequest { log_id: log_id.clone(), after: *after, wait_ms: 0 };
+            let request = wire::HeadsRequest { log_id: log_id.clone(), after: *after, ..Default::default() };
             let answer = service.heads(&self.nodes[call.from].code, request).now_or_never();
             let news = |answer: &wire::HeadsResponse| {
                 !answer.heads.is_empty() || !answer.wants.is_empty() || answer.refusal.is_some()
@@ -115,10 +118,13 @@ impl World {
         }
         let delay = self.way(&call);
         let doubling = self.rate(self.plan.doubling);
-        if matches!(call.what, What::Heads { .. }) && self.happens(doubling) {
-            self.tally.doubled += 1;
-            let later = delay + self.chance.between(0, 2_000);
-            self.schedule(later, Event::Answer(call.clone(), Some(reply.clone())));
+        if self.happens(doubling) {
+            // It comes again, soon or long after, when the same has been asked and answered anew.
+            self.tally.answers_doubled += 1;
+            let longest = if self.chance.one_in(2) { 2_000 } else { STALE_MS };
+            let later = delay + self.chance.between(0, longest);
+            let second = Call { is_answered: true, ..call.clone() };
+            self.schedule(later, Event::Answer(second, Some(reply.clone())));
         }
         self.schedule(delay, Event::Answer(call, Some(reply)));
     }

@@ -162,7 +162,12 @@ impl World {
         if self.mutation == Some(Mutation::NeverAskAll) {
             settings.ask_all_every_ms = i64::MAX;
         }
-        self.nodes[at].start(seed, settings, forgets);
+        let enrolled = self.nodes.iter().map(|node| node.code.clone()).collect();
+        let own = self.nodes[at].asks(enrolled, self.mutation);
+        if at == 0 && !restored {
+            self.enrol_unknown();
+        }
+        self.nodes[at].start(seed, settings, own, forgets);
         if self.mutation == Some(Mutation::WriteBeforeLevel) {
             self.nodes[at].restored = false;
         }
@@ -183,7 +188,7 @@ impl World {
         self.schedule(TICK_MS, Event::Tick(at, tick));
     }
 
-    fn set_clocks(&mut self, at: usize) {
+    pub(crate) fn set_clocks(&mut self, at: usize) {
         let now = self.now + self.nodes[at].skew_ms;
         self.nodes[at].disk.set_clock(now);
     }
@@ -356,6 +361,7 @@ impl World {
                 }
                 Event::Operator(step) => self.operate(step),
             }
+            self.look_whether_gateway_is_whole();
         }
         self.now = self.now.max(end);
     }

@@ -54,6 +54,10 @@ pub struct ExchangeConfig {
     /// How far members have read is written down at most this often, seconds.
     #[serde(default = "default_delivery_every_s")]
     pub delivery_every_s: NonZeroU32,
+    /// The log was restored from a backup, or is begun anew: nothing is said or taken before every member told what it
+    /// holds of the gateway's own feeds, and brought what is missing.
+    #[serde(default)]
+    pub restored: bool,
     /// What members may ask for.
     #[serde(default)]
     pub limits: LimitsConfig,

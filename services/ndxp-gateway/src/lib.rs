@@ -18,13 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use httt_feed::PublicKey;
+use httt_feed::{AgencyCode, PublicKey};
 use httt_node::assembly::{Node, Trust};
 use httt_node::carrier::CarrierModels;
 use httt_node::deliveries::{self, DeliveryView};
 use httt_node::desk::{Desk, open_accounts};
-use httt_node::exchange::{Deliveries, Receipts, Service, Store, grpc};
-use httt_node::http::Readiness;
+use httt_node::exchange::{Asks, Deliveries, OwnFeeds, Receipts, Service, Store, grpc};
+use httt_node::http::{Readiness, ReadinessPart};
 use httt_node::media::Pinned;
 use httt_node::models::Models;
 use httt_node::program::ServiceArgs;
@@ -46,6 +46,8 @@ pub use retention::MaxAgeDays;
 /// How often enrolling is tried at a start, and the pause between.
 const ENROL_ATTEMPTS: usize = 20;
 const ENROL_PAUSE: Duration = Duration::from_millis(300);
+/// How often a restored gateway looks whether it has back what it had said.
+const RESTORED_LOOK: Duration = Duration::from_millis(200);
 
 /// The program's name in logs and `--help`.
 pub const NAME: &str = "ndxp-gateway";
@@ -100,7 +102,19 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
     let open = OpenStore::open(&config.exchange.store, &node, shutdown).await?;
     let store = Arc::clone(&open.store);
     node.feeds_elsewhere = !open.is_alone();
-    enrol(&node, store.as_ref(), config).await?;
+    let restored = config.exchange.restored;
+    let members = read_members(&config.exchange.members)?;
+    if open.is_alone() {
+        let enrolled = members.iter().filter_map(|file| AgencyCode::new(&file.code).ok());
+        node.own_feeds = OwnFeeds::asking(if restored { Asks::AllFirst(enrolled.collect()) } else { Asks::EachBefore });
+    } else if restored {
+        anyhow::bail!(
+            "[exchange] restored: with kind = \"jetstream\" the gateway's own feeds are not in its log; see docs/jetstream.md"
+        );
+    }
+    if !restored {
+        enrol(&node, store.as_ref(), &members).await?;
+    }
     let readiness = Readiness::new();
     node.report_to(&readiness, shutdown);
     // The origins have what is here.
@@ -120,6 +134,7 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
     // Members remember what they saw of a gateway's log: several processes have several, and would look like liars.
     let service = if open.is_alone() { service.with_witness(Arc::clone(&node.witness)) } else { service };
     let service = service.with_meter(node.meter.clone()).with_tally(node.tally.clone()).with_gate(node.gate.clone());
+    let service = service.with_own_feeds(node.own_feeds.clone());
     let service = service.with_deliveries(deliveries.clone()).with_limits(config.exchange.limits.limits()?);
     let service = Arc::new(service);
     let view = DeliveryView::new(deliveries, Arc::clone(&store), node.directory.clone());
@@ -136,6 +151,16 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
     shutdown
         .spawn("exchange", async move { grpc::serve(listener, &identity, serving, tls::member_identity, stop).await });
 
+    if restored {
+        let (node, store, service) = (node.clone(), Arc::clone(&store), Arc::clone(&service));
+        let (part, stop) = (readiness.register("own feeds"), shutdown.cancelled());
+        shutdown.spawn("own feeds", async move {
+            tokio::select! {
+                begun = begin_restored(&node, store.as_ref(), &service, &members, part) => begun,
+                () = stop => Ok(()),
+            }
+        });
+    }
     if open.is_alone() {
         node.change_keys(Some(members::announce(Arc::clone(&service))), shutdown);
     } else if node.keys.state()?.next.is_some() {
@@ -161,11 +186,33 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
     Ok(Running { exchange, http, node })
 }
 
+/// Waits until this gateway has back what it had said before it was restored, and then does what others do at their start.
+async fn begin_restored(
+    node: &Node,
+    store: &dyn Store,
+    service: &Service,
+    members: &[MemberFile],
+    part: ReadinessPart,
+) -> Result<()> {
+    let mut told = None;
+    while let Some(waits) = service.waits() {
+        part.not_ready(waits.to_string());
+        if told.as_ref() != Some(&waits) {
+            tracing::warn!(%waits, "[exchange] restored = true");
+            told = Some(waits);
+        }
+        tokio::time::sleep(RESTORED_LOOK).await;
+    }
+    tracing::info!("every member was heard and nothing is missing; [exchange] restored can be put back");
+    enrol(node, store, members).await?;
+    part.remove();
+    Ok(())
+}
+
 /// Enrols the members that have a file and are not known yet. The gateway's own enrolment is a batch of its own and the first
 /// one, because that is the batch that a new member can verify with nothing but a fingerprint.
-async fn enrol(node: &Node, store: &dyn Store, config: &Config) -> Result<()> {
-    let files = read_members(&config.exchange.members)?;
-    let (own, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.code == node.code.as_str());
+async fn enrol(node: &Node, store: &dyn Store, files: &[MemberFile]) -> Result<()> {
+    let (own, others): (Vec<_>, Vec<_>) = files.iter().cloned().partition(|file| file.code == node.code.as_str());
     check_own(node, &own)?;
     for files in [own, others] {
         let mut attempts = 1..=ENROL_ATTEMPTS;

@@ -14,7 +14,8 @@ use super::{
 use crate::admit::Admission;
 use crate::evidence::{Evidence, two_stories};
 use crate::founding::Beginning;
-use crate::{Alarm, Gate, LogStore, Media, MediaError, SharedDirectory, StoppedFeeds, admit, receipt_events};
+use crate::store::commit_with_receipts;
+use crate::{Alarm, Gate, LogStore, Media, MediaError, OwnFeeds, SharedDirectory, StoppedFeeds, admit};
 
 /// Bytes handed to the decoder at a time: what it may hold beside one frame.
 const SLICE_BYTES: usize = 64 << 10;
@@ -29,12 +30,21 @@ pub struct Importer {
     media: Arc<dyn Media>,
     stopped: StoppedFeeds,
     gate: Gate,
+    own: OwnFeeds,
 }
 
 impl Importer {
     /// Imports into `log` and `media`, through the `gate` that whatever else takes entries into this log goes through.
     pub fn new(log: Log, directory: SharedDirectory, media: Arc<dyn Media>, stopped: StoppedFeeds, gate: Gate) -> Self {
-        Self { store: LogStore::new(log.clone()), log, directory, media, stopped, gate }
+        let (store, own) = (LogStore::new(log.clone()), OwnFeeds::default());
+        Self { store, log, directory, media, stopped, gate, own }
+    }
+
+    /// Takes what gets a receipt only when this node has back what it had said itself, as for a push.
+    #[must_use]
+    pub fn with_own_feeds(mut self, own: OwnFeeds) -> Self {
+        self.own = own;
+        self
     }
 
     /// Begins to take a file: push its bytes, then finish.
@@ -61,8 +71,12 @@ impl Importer {
         if feed.lane == Lane::Directory && gateway.is_none_or(|gateway| *gateway == feed.origin) {
             return Ok(());
         }
-        if gateway == Some(own) {
+        if gateway == Some(own) && feed.origin != *own {
             // As for a push.
+            let here = |feed: &FeedId| self.log.head(feed).map_or(0, |head| head.sequence);
+            if let Some(not_yet) = self.own.waits(directory, own, &here).or(self.own.misses(&feed.origin, &here)) {
+                return Err(Outcome::Unavailable(not_yet.to_string()));
+            }
             return directory.admits(&feed.origin).map_err(|refusal| match refusal {
                 Refusal::NotAMember(_) => Outcome::Unknown(refusal),
                 refusal => Outcome::Refused(refusal),
@@ -252,12 +266,13 @@ impl Import {
         let maker = self.manifest.as_ref().map(|manifest| manifest.maker.clone());
         let Admission { batches, refused } = self.node.admit(&feed, entries).await;
         if !batches.is_empty() {
-            let mut transaction = Transaction::copy(batches.clone());
             // As for a push; the origin gets its receipts with the next file back.
-            if self.node.is_exchange() && feed.origin != *self.node.log.origin() {
-                transaction = transaction.deriving(receipt_events);
-            }
-            match self.node.log.commit(transaction).await {
+            let committed = if self.node.is_exchange() && feed.origin != *self.node.log.origin() {
+                commit_with_receipts(&self.node.log, batches.clone()).await
+            } else {
+                self.node.log.commit(Transaction::copy(batches.clone())).await
+            };
+            match committed {
                 Ok(committed) => {
                     let held = committed.copied.iter().filter(|placed| placed.duplicate).count() as u64;
                     progress.held += held;

@@ -36,9 +36,13 @@ pub enum Input {
         call: u64,
         /// Why, and when to come back (ms).
         refused: (RefusalCode, u32),
+        /// What the peer had said itself and lost: (feed, after this sequence, up to that one).
+        wants: Vec<(FeedId, u64, u64)>,
     },
     /// Answer to [`Action::Ask`].
     Entries {
+        /// As in the question.
+        call: u64,
         /// The feed asked for.
         feed: FeedId,
         /// What came, in order.
@@ -55,6 +59,8 @@ pub enum Input {
     },
     /// Answer to [`Action::Push`].
     Pushed {
+        /// As in the question.
+        call: u64,
         /// The feed.
         feed: FeedId,
         /// Where it stands at the peer now.
@@ -64,6 +70,8 @@ pub enum Input {
     },
     /// Outcome of [`Action::PushAgain`].
     PushedAgain {
+        /// As in the question.
+        call: u64,
         /// The feed.
         feed: FeedId,
         /// The last sequence that was sent.
@@ -74,8 +82,13 @@ pub enum Input {
     },
     /// This call for heads got no answer.
     HeadsFailed(u64),
-    /// A call about this feed got no answer.
-    CallFailed(FeedId),
+    /// A call about a feed got no answer.
+    CallFailed {
+        /// Which.
+        call: u64,
+        /// The feed.
+        feed: FeedId,
+    },
     /// The log says that this feed forked: it stands still until an operator decides.
     Stopped(FeedId),
     /// Time passed.
@@ -85,12 +98,13 @@ pub enum Input {
 impl Input {
     /// The answer to a call for heads; what in it makes no sense is left out.
     pub fn of_heads(call: u64, answer: wire::HeadsResponse) -> Self {
+        let wants = answer.wants.iter().filter_map(want_from_wire).collect();
         match &answer.refusal {
-            Some(refusal) => Self::HeadsRefused { call, refused: refused(refusal) },
+            Some(refusal) => Self::HeadsRefused { call, refused: refused(refusal), wants },
             None => Self::Heads {
                 call,
                 heads: answer.heads.iter().filter_map(head_from_wire).collect(),
-                wants: answer.wants.iter().filter_map(want_from_wire).collect(),
+                wants,
                 log_id: answer.log_id,
                 position: answer.position,
                 more: answer.more,
@@ -98,19 +112,31 @@ impl Input {
         }
     }
 
+    /// Which call about which feed this answers, if any.
+    pub(crate) fn answers(&self) -> Option<(u64, &FeedId)> {
+        match self {
+            Self::Entries { call, feed, .. }
+            | Self::Pushed { call, feed, .. }
+            | Self::PushedAgain { call, feed, .. }
+            | Self::CallFailed { call, feed } => Some((*call, feed)),
+            _ => None,
+        }
+    }
+
     /// The answer to a push of `feed`.
-    pub fn of_push(feed: FeedId, answer: &wire::PushResponse) -> Self {
+    pub fn of_push(call: u64, feed: FeedId, answer: &wire::PushResponse) -> Self {
         let head = answer.head.as_ref().and_then(head_from_wire).map(|(_, head)| head);
-        Self::Pushed { feed, head, refused: answer.refusal.as_ref().map(refused) }
+        Self::Pushed { call, feed, head, refused: answer.refusal.as_ref().map(refused) }
     }
 
     /// The answer to a push of what was wanted of `feed`, up to `last`.
-    pub fn of_push_again(feed: FeedId, last: u64, answer: &wire::PushResponse) -> Self {
-        Self::PushedAgain { feed, last, refused: answer.refusal.as_ref().map(refused) }
+    pub fn of_push_again(call: u64, feed: FeedId, last: u64, answer: &wire::PushResponse) -> Self {
+        Self::PushedAgain { call, feed, last, refused: answer.refusal.as_ref().map(refused) }
     }
 }
 
-/// What a [`Copier`](super::Copier) wants done. Each is answered by exactly one input.
+/// What a [`Copier`](super::Copier) wants done. Each is answered by one input; should the answer to a call come again, it
+/// tells nothing.
 #[derive(Debug)]
 pub enum Action {
     /// Ask the peer for heads.
@@ -123,9 +149,13 @@ pub enum Action {
         after: u64,
         /// Whether the answer may wait for something new.
         wait: bool,
+        /// What is held here of the gateway's own feeds, where all heads are asked for.
+        held: Vec<(FeedId, Head)>,
     },
     /// Ask the peer for entries.
     Ask {
+        /// Names the call.
+        call: u64,
         /// Of this feed.
         feed: FeedId,
         /// After this sequence.
@@ -144,6 +174,8 @@ pub enum Action {
     },
     /// Push entries of this log.
     Push {
+        /// Names the call.
+        call: u64,
         /// Of this feed.
         feed: FeedId,
         /// After this sequence.
@@ -153,6 +185,8 @@ pub enum Action {
     },
     /// Push entries that the peer had and wants again.
     PushAgain {
+        /// Names the call.
+        call: u64,
         /// Of this feed.
         feed: FeedId,
         /// After this sequence,
@@ -182,6 +216,11 @@ pub fn head_from_wire(head: &wire::Head) -> Option<(FeedId, Head)> {
     let feed = FeedId::from_wire(head.feed.as_ref()?).ok()?;
     let digest = Digest::from_slice(&head.digest)?;
     (head.sequence > 0).then_some((feed, Head { sequence: head.sequence, digest }))
+}
+
+/// The message form of a head.
+pub fn head_to_wire(feed: &FeedId, head: Head) -> wire::Head {
+    wire::Head { feed: Some(feed.to_wire()), sequence: head.sequence, digest: head.digest.0.to_vec() }
 }
 
 /// What a peer wants again, or `None` when it makes no sense.

@@ -214,7 +214,7 @@ async fn heads(
     let asked = (!log_id.is_empty()).then_some((log_id, query.after));
     let (log_id, after) = asked.clone().or_else(|| known.clone()).unwrap_or_default();
     let since = (log_id.clone(), after);
-    let request = wire::HeadsRequest { log_id, after, wait_ms: query.wait_ms };
+    let request = wire::HeadsRequest { log_id, after, wait_ms: query.wait_ms, ..Default::default() };
     let mut answer = platform.service.heads(&client.member, request).await;
     let nothing_new = T { log_id: since.0.clone(), position: answer.position, ..T::default() } == answer;
     if nothing_new && known.as_ref() == Some(&since) {
@@ -294,7 +294,7 @@ async fn waited_read(
         let (begins, before) = (since.log_id.is_empty(), since.position);
         let wait_ms = if begins { 0 } else { left.as_millis() as u32 };
         // The position is taken before the feed is read: what comes in between ends the next wait at once.
-        let heads = wire::HeadsRequest { log_id: since.log_id, after: since.position, wait_ms };
+        let heads = wire::HeadsRequest { log_id: since.log_id, after: since.position, wait_ms, ..Default::default() };
         let news = if left.is_zero() { None } else { Some(service.heads(&client.member, heads).await) };
         let answer = service.read(&client.member, request).await;
         let something = !answer.entries.is_empty() || !answer.packed.is_empty() || answer.refusal.is_some();

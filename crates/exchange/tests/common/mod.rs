@@ -93,7 +93,13 @@ impl Node {
     }
 
     pub fn open_with(member: &str, options: Options) -> Self {
+        Self::at(member, options, |_| {})
+    }
+
+    /// A node whose folder is filled before its log is opened.
+    pub fn at(member: &str, options: Options, fill: impl FnOnce(&std::path::Path)) -> Self {
         let dir = tempfile::tempdir().expect("dir");
+        fill(dir.path());
         let sealer = Arc::new(Sealer::new(code(member), key(member)));
         let (log, _) = Log::open(dir.path(), sealer, options).expect("opens");
         let directory = SharedDirectory::new(log.clone(), Directory::trusting(key("NDXP").public().fingerprint()));

@@ -209,6 +209,13 @@ impl Gateway {
         self.http.get(&self.url(path)).bearer(&token).send().await.expect("answers").json().expect("JSON")
     }
 
+    /// What keeps it from being ready, as JSON; empty when nothing does.
+    pub(crate) async fn readiness(&self) -> String {
+        let url = format!("https://{}/readyz", self.running.http);
+        let body: Value = self.http.get(&url).send_any().await.expect("answers").json().expect("JSON");
+        body.get("not_ready").map(Value::to_string).unwrap_or_default()
+    }
+
     /// Gives an order with a fresh one-time code; each account has one.
     pub(crate) async fn order(&self, account: &str, command: Value) -> Result<Value, (u16, Value)> {
         let otp = OtpSecret::from_base32(OTP_SECRET).expect("secret").code_at(now_ms());

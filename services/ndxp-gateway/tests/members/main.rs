@@ -5,6 +5,7 @@ mod common;
 mod files;
 mod member;
 mod orders;
+mod restored;
 mod retention;
 mod rotation;
 mod rules;

@@ -1,0 +1,220 @@
+//! What others hold of this node's own feeds, without I/O.
+//!
+//! The gateway has nobody above it to ask what it said before an old backup took its disk's place; its members know.
+//! Each tells what it holds when it asks for all heads. Where that is more than is here, it is asked to bring it back,
+//! and meanwhile nothing is said in that feed: it would be a second story.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use httt_feed::{AgencyCode, Audience, Directory, FeedId, Head, Lane};
+
+/// Most heads that a caller tells of what it holds: more than a carrier of the whole country has.
+pub const MAX_HELD: usize = 256;
+/// Most callers whose word is kept.
+const MAX_CALLERS: usize = 10_000;
+/// How long the directory stays as it is because a caller says that it holds more and brings nothing, ms. Longer than
+/// any call takes; anybody can say such a thing.
+const PATIENCE_MS: i64 = 30_000;
+
+/// What is here of a feed that forked.
+pub(crate) const ALL_THERE_IS: u64 = u64::MAX;
+
+/// How much is here of a feed: its last sequence. Of one that forked all there is: nothing brought back would mend it.
+type Here<'a> = &'a dyn Fn(&FeedId) -> u64;
+
+/// What a gateway asks of its members before it speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asks {
+    /// Each before it takes something from it. Who is away holds up nobody.
+    EachBefore,
+    /// All of them, before anything is said or taken: the disk is known to be older than what was said. Also these, whom
+    /// it may have enrolled since.
+    AllFirst(BTreeSet<AgencyCode>),
+}
+
+/// See the module. Clones are the same. By default nobody is asked: for carriers, who say nothing of their own.
+#[derive(Debug, Clone, Default)]
+pub struct OwnFeeds(Option<Arc<Mutex<State>>>);
+
+#[derive(Debug)]
+struct State {
+    /// All are to be heard before anything else, these among them.
+    all_first: Option<BTreeSet<AgencyCode>>,
+    callers: BTreeMap<AgencyCode, Word>,
+}
+
+/// What a caller said last.
+#[derive(Debug, Default)]
+struct Word {
+    held: Vec<(FeedId, Head)>,
+    /// Batches of which it has another one than is here.
+    others: Vec<(FeedId, u64)>,
+    /// Since when it holds more than is here and nothing of it came.
+    since_ms: Option<i64>,
+}
+
+/// Why nothing is said or taken yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotYet {
+    /// Members that did not say yet what they hold.
+    pub silent: Vec<AgencyCode>,
+    /// What is to be brought back: feed, last sequence held, by whom.
+    pub missing: Vec<(FeedId, u64, AgencyCode)>,
+}
+
+impl fmt::Display for NotYet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the exchange takes back what it had said")?;
+        for (place, (feed, until, member)) in self.missing.iter().enumerate() {
+            let before = if place == 0 { ": " } else { ", " };
+            write!(f, "{before}{feed} up to {until} from {member}")?;
+        }
+        if self.silent.is_empty() && self.missing.is_empty() {
+            f.write_str("; no member has brought a directory yet")?;
+        }
+        if !self.silent.is_empty() {
+            let silent: Vec<&str> = self.silent.iter().map(AgencyCode::as_str).collect();
+            write!(f, "; not heard yet: {}", silent.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl OwnFeeds {
+    /// Asks members what they hold of this node's own feeds.
+    pub fn asking(asks: Asks) -> Self {
+        let all_first = match asks {
+            Asks::EachBefore => None,
+            Asks::AllFirst(enrolled) => Some(enrolled),
+        };
+        let state = State { all_first, callers: BTreeMap::new() };
+        Self(Some(Arc::new(Mutex::new(state))))
+    }
+
+    /// Whether anybody is asked.
+    pub(crate) fn asks(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn state(&self) -> Option<MutexGuard<'_, State>> {
+        Some(self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A caller says what it `held` of this node's own feeds; of `others` it has another batch than this node.
+    pub(crate) fn hear(&self, caller: &AgencyCode, held: Vec<(FeedId, Head)>, others: Vec<(FeedId, u64)>) {
+        let Some(mut state) = self.state() else { return };
+        if state.callers.len() < MAX_CALLERS || state.callers.contains_key(caller) {
+            let word = state.callers.entry(caller.clone()).or_default();
+            (word.held, word.others) = (held, others);
+        }
+    }
+
+    /// Something of this feed came back: whoever holds more of it is believed for a while.
+    pub(crate) fn came(&self, feed: &FeedId) {
+        let Some(mut state) = self.state() else { return };
+        for word in state.callers.values_mut().filter(|word| word.held.iter().any(|(held, _)| held == feed)) {
+            word.since_ms = None;
+        }
+    }
+
+    /// What a caller is to bring: after the first sequence, up to the second.
+    pub(crate) fn wanted_of(&self, caller: &AgencyCode, here: Here<'_>) -> Vec<(FeedId, u64, u64)> {
+        let Some(state) = self.state() else { return Vec::new() };
+        let Some(word) = state.callers.get(caller) else { return Vec::new() };
+        let others = word.others.iter().filter(|(feed, _)| here(feed) != ALL_THERE_IS);
+        let others = others.map(|(feed, sequence)| (feed.clone(), sequence - 1, *sequence));
+        let more = word.more(here).map(|(feed, after, until)| (feed.clone(), after, until));
+        let wanted: Vec<_> = more.chain(others).collect();
+        // What else was said may be under keys and to members that only the rest of the directory names.
+        let first = wanted.iter().any(|(feed, _, _)| feed.lane == Lane::Directory);
+        wanted.into_iter().filter(|(feed, _, _)| !first || feed.lane == Lane::Directory).collect()
+    }
+
+    /// Why nothing at all is said or taken yet. Once nothing is in the way this never says so again.
+    pub(crate) fn waits(&self, directory: &Directory, own: &AgencyCode, here: Here<'_>) -> Option<NotYet> {
+        let mut state = self.state()?;
+        let enrolled = state.all_first.as_ref()?;
+        let heard = |member: &AgencyCode| state.callers.contains_key(member);
+        // A carrier holds what those have for whom it carries, and they may not call themselves.
+        let carried = |code: &AgencyCode| directory.member(code).is_some_and(|member| member.carriers().any(heard));
+        let all: BTreeSet<&AgencyCode> = directory.members().map(|member| &member.code).chain(enrolled).collect();
+        // A directory that names nobody is not one that everybody has confirmed.
+        let knows_nobody = all.iter().all(|code| *code == own);
+        let silent = all.into_iter().filter(|code| *code != own && !heard(code) && !carried(code));
+        let silent: Vec<AgencyCode> = silent.cloned().collect();
+        let missing = state.missing(here, |_| true);
+        if silent.is_empty() && missing.is_empty() && !knows_nobody {
+            state.all_first = None;
+            return None;
+        }
+        Some(NotYet { silent, missing })
+    }
+
+    /// Whether this caller said what it holds, if it is to.
+    pub(crate) fn heard(&self, caller: &AgencyCode) -> bool {
+        self.state().is_none_or(|state| state.callers.contains_key(caller) || state.callers.len() >= MAX_CALLERS)
+    }
+
+    /// Whether entries of `origin` may be taken from `caller`: they get receipts, which are told to the origin.
+    pub(crate) fn may_take(&self, caller: &AgencyCode, origin: &AgencyCode, here: Here<'_>) -> Result<(), NotYet> {
+        let Some(state) = self.state() else { return Ok(()) };
+        if !state.callers.contains_key(caller) {
+            return Err(NotYet { silent: vec![caller.clone()], missing: Vec::new() });
+        }
+        // Of the directory only the caller's own word counts: what it brings may be judged by what it holds. Else anybody
+        // could hold up everybody.
+        let missing = state.missing(here, |(feed, member)| match &feed.audience {
+            Audience::All => member == caller,
+            Audience::One(audience) => audience == origin,
+        });
+        if missing.is_empty() { Ok(()) } else { Err(NotYet { silent: Vec::new(), missing }) }
+    }
+
+    /// What is to be brought back before entries of `origin` get receipts, whoever has them.
+    pub(crate) fn misses(&self, origin: &AgencyCode, here: Here<'_>) -> Option<NotYet> {
+        let audience = |feed: &FeedId| feed.audience == Audience::One(origin.clone());
+        let missing = self.state()?.missing(here, |(feed, _)| audience(feed));
+        (!missing.is_empty()).then_some(NotYet { silent: Vec::new(), missing })
+    }
+
+    /// Whether something may be said to everybody.
+    pub(crate) fn may_revise(&self, now_ms: i64, here: Here<'_>) -> Result<(), NotYet> {
+        let Some(mut state) = self.state() else { return Ok(()) };
+        let mut doubted = BTreeSet::new();
+        for (caller, word) in &mut state.callers {
+            if word.more(here).any(|(feed, _, _)| feed.lane == Lane::Directory) {
+                let since = *word.since_ms.get_or_insert(now_ms);
+                if !(since..since.saturating_add(PATIENCE_MS)).contains(&now_ms) {
+                    doubted.insert(caller.clone());
+                }
+            }
+        }
+        let missing = state.missing(here, |(feed, member)| feed.lane == Lane::Directory && !doubted.contains(member));
+        if missing.is_empty() { Ok(()) } else { Err(NotYet { silent: Vec::new(), missing }) }
+    }
+}
+
+impl State {
+    /// What callers hold and this node does not, of those that `counts` says yes to.
+    fn missing(
+        &self,
+        here: Here<'_>,
+        counts: impl Fn((&FeedId, &AgencyCode)) -> bool,
+    ) -> Vec<(FeedId, u64, AgencyCode)> {
+        let of_all = self.callers.iter().flat_map(|(caller, word)| word.more(here).map(move |more| (caller, more)));
+        of_all
+            .filter(|(caller, (feed, _, _))| counts((feed, caller)))
+            .map(|(caller, (feed, _, until))| (feed.clone(), until, caller.clone()))
+            .collect()
+    }
+}
+
+impl Word {
+    /// What it goes beyond what is here: feed, last sequence here, last sequence there.
+    fn more<'a>(&'a self, here: Here<'a>) -> impl Iterator<Item = (&'a FeedId, u64, u64)> {
+        let held = self.held.iter().map(move |(feed, head)| (feed, here(feed), head.sequence));
+        held.filter(|(_, here, there)| there > here)
+    }
+}
