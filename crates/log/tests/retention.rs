@@ -166,7 +166,8 @@ async fn chunks_missing_around_thinned_ones_are_damage() {
     let report = thin(dir.path(), &policy(), None).expect("thin");
     let (first, last) = (report.chunks[0], *report.chunks.last().expect("one"));
     let broken = tempfile::tempdir().expect("dir");
-    let harms: [(&str, &dyn Fn(&Path)); 3] = [
+    type Harm<'a> = (&'a str, &'a dyn Fn(&Path));
+    let harms: [Harm<'_>; 3] = [
         ("the chunk after this thinned one is missing", &|dir| {
             (last + 1..last + 3).for_each(|number| fs::remove_file(chunk(dir, number)).expect("remove"));
         }),
