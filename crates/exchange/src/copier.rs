@@ -484,11 +484,13 @@ impl Copier {
             track.paused_until = refusal_pause.map_or(pause, |pause| now + pause);
             return;
         }
-        let last = track.remote_sequence();
+        let (last, gathered) = (track.remote_sequence(), self.beginning.after(&feed).is_some());
         let Some(entries) = self.beginning.take(&self.directory, &feed, entries, last) else { return };
         let mut ask_all = false;
         let admission = admit(&self.directory, &feed, track.local, &entries);
         let brings_nothing = admission.batches.iter().all(|batch| batch.sequence() <= track.local_sequence());
+        // A directory that was gathered in vain is large, and nothing makes it good but another configuration.
+        let pause = if gathered && brings_nothing { now + self.settings.ask_all_every_ms } else { pause };
         if brings_nothing {
             track.paused_until = pause;
         }
@@ -679,8 +681,7 @@ impl Copier {
                 _ => (MAX_CALL_BYTES, None),
             };
             let max_bytes = track.call_bytes.min(room);
-            // What is wanted and is not here is said before anything else: while it is taken back, the peer could not have
-            // it from here for ever.
+            // What is wanted and is not here is said before it is asked for: the peer may have nobody else to have it from.
             let lacks = wanted.is_some_and(|(after, _)| after >= local);
             self.feed_calls += 1;
             let call = self.feed_calls;
@@ -690,7 +691,7 @@ impl Copier {
                 // What this node said itself it must hold whole, and what it carries it must hand on whole.
                 let from_restated = feed.lane == Lane::Status && track.local.is_none() && !self.pushes(feed);
                 started.push((Action::Ask { call, feed: feed.clone(), after: local, max_bytes, from_restated }, taken));
-            } else if let Some((after, until)) = wanted.filter(|_| lacks || !pushes) {
+            } else if let Some((after, until)) = wanted.filter(|_| !pushes) {
                 started.push((Action::PushAgain { call, feed: feed.clone(), after, until, max_bytes }, taken));
             } else {
                 started.push((Action::Push { call, feed: feed.clone(), after: remote, max_bytes }, taken));

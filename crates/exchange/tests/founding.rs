@@ -96,7 +96,7 @@ async fn a_member_with_another_fingerprint_takes_nothing_of_it() {
     let (stop, meter) = (tokio::sync::watch::Sender::new(false), Meter::default());
     let options = RunnerOptions {
         pushes_for: Arc::new(|_| vec![code("H24")]),
-        settings: Settings { refusal_pause_ms: 50, ..Settings::default() },
+        settings: Settings { refusal_pause_ms: 50, ask_all_every_ms: 500, ..Settings::default() },
         span_of: Arc::new(|_| tracing::Span::none()),
         stopped: StoppedFeeds::default(),
         meter: meter.clone(),
