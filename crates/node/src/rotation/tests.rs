@@ -66,7 +66,7 @@ impl World {
 
     fn rotation(&self) -> Rotation {
         let node = self.node.clone();
-        Rotation { files: node.keys.clone(), node, announce: None, retired: None }
+        Rotation { files: node.keys.clone(), node, announce: None, retired: None, warned: None }
     }
 
     fn offers(&self, key: &SigningKey) -> u64 {
