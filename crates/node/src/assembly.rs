@@ -9,7 +9,7 @@ use httt_log::{CommitError, Log, NewEvent, OpenError, Options, ReadError, System
 use httt_wire::directory::LogOpened;
 use serde::Deserialize;
 
-use httt_exchange::{Gate, Meter, SharedDirectory, StoppedFeeds, Witnessing};
+use httt_exchange::{Gate, LogStore, Meter, SharedDirectory, StoppedFeeds, Store, Witnessing};
 
 use crate::config::ConfigPath;
 use crate::http::Readiness;
@@ -127,8 +127,8 @@ pub struct Node {
     pub stopped: StoppedFeeds,
     /// What is taken into the log from others goes through it.
     pub gate: Gate,
-    /// The feeds that this node carries are not in its log, but with other servers.
-    pub feeds_elsewhere: bool,
+    /// The feeds it holds: those in its log, unless the service keeps them elsewhere.
+    pub store: Arc<dyn Store>,
     /// Its media files.
     pub media: Arc<MediaStore>,
     /// The files of the key that it seals with.
@@ -221,11 +221,11 @@ impl Node {
         crate::wire::tell(&meter, &metrics);
         Ok(Self {
             code,
+            store: Arc::new(LogStore::new(log.clone())),
             log,
             directory,
             stopped: StoppedFeeds::default(),
             gate: Gate::default(),
-            feeds_elsewhere: false,
             media,
             keys,
             snapshots,

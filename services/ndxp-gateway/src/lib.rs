@@ -39,6 +39,7 @@ pub use members::{
     CertificateAnswer, Command, Context, KeyAnswer, Kind, MAX_CERTIFICATES, MAX_KEYS, MAX_REASON_BYTES, MemberDetail,
     MemberFile, MemberFileError, Order, Refusal, answer_to, decide, enrolment, read_members,
 };
+pub use store::hold_feeds;
 
 /// How often enrolling is tried at a start, and the pause between.
 const ENROL_ATTEMPTS: usize = 20;
@@ -94,9 +95,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
 /// Whatever keeps it from starting.
 pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
     let mut node = Node::open(&config.node, Trust::Own, concat!("ndxp-gateway ", env!("CARGO_PKG_VERSION"))).await?;
-    let open = OpenStore::open(&config.exchange.store, &node, shutdown).await?;
-    let store = Arc::clone(&open.store);
-    node.feeds_elsewhere = !open.is_alone();
+    let open = OpenStore::open(&config.exchange.store, &mut node, shutdown).await?;
+    let store = Arc::clone(&node.store);
     enrol(&node, store.as_ref(), config).await?;
     let readiness = Readiness::new();
     node.report_to(&readiness, shutdown);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use axum::routing::get;
 use axum::{Json as Answer, Router};
-use httt_exchange::{LogStore, Service, Store};
+use httt_exchange::Service;
 use httt_log::SystemClock;
 use httt_node::assembly::Node;
 use httt_node::http::Readiness;
@@ -19,16 +19,25 @@ use crate::jetstream::{Connection, JetStreamStore, MissingEntries, Own};
 /// How often `/readyz` looks whether the servers are there.
 const HEALTH_LOOK: Duration = Duration::from_millis(500);
 
-/// An open store, and what goes with it.
+/// Lets `node` hold its feeds where the configuration says, until `shutdown`: for who works on a gateway's feeds
+/// without serving them.
+///
+/// # Errors
+/// The store does not open.
+pub async fn hold_feeds(config: &StoreConfig, node: &mut Node, shutdown: &Shutdown) -> Result<()> {
+    OpenStore::open(config, node, shutdown).await.map(drop)
+}
+
+/// What goes with a store that is not the node's log.
 pub(crate) struct OpenStore {
-    pub(crate) store: Arc<dyn Store>,
     jetstream: Option<(JetStreamStore, mpsc::Receiver<MissingEntries>)>,
 }
 
 impl OpenStore {
-    pub(crate) async fn open(config: &StoreConfig, node: &Node, shutdown: &Shutdown) -> Result<Self> {
+    /// Opens the store, which `node` holds its feeds in from now on.
+    pub(crate) async fn open(config: &StoreConfig, node: &mut Node, shutdown: &Shutdown) -> Result<Self> {
         match (config.kind, &config.jetstream) {
-            (StoreKind::Log, _) => Ok(Self { store: Arc::new(LogStore::new(node.log.clone())), jetstream: None }),
+            (StoreKind::Log, _) => Ok(Self { jetstream: None }),
             (StoreKind::JetStream, None) => {
                 anyhow::bail!("[exchange.store] kind = \"jetstream\" needs the section [exchange.store.jetstream]")
             }
@@ -41,7 +50,8 @@ impl OpenStore {
                 let (store, missing) = JetStreamStore::open(connection, settings, own, shutdown.watch())
                     .await
                     .context("[exchange.store] kind = \"jetstream\"")?;
-                Ok(Self { store: Arc::new(store.clone()), jetstream: Some((store, missing)) })
+                node.store = Arc::new(store.clone());
+                Ok(Self { jetstream: Some((store, missing)) })
             }
         }
     }

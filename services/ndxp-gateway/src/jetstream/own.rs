@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use httt_exchange::{MAX_CALL_BYTES, StoreError, receipt_events};
-use httt_feed::{Audience, FeedId, Head, Lane, MAX_BATCH_BYTES, MAX_EVENTS_PER_BATCH, VerifiedBatch};
+use httt_feed::{Audience, FeedId, Head, Lane, Link, MAX_BATCH_BYTES, MAX_EVENTS_PER_BATCH, Refusal, VerifiedBatch};
 use httt_log::{NewEvent, Placed, Transaction};
 use httt_wire::{Message as _, Name as _, exchange as wire};
 
@@ -41,15 +41,7 @@ impl Shared {
         let _turn = self.turn(feed).await;
         for _ in 0..MAX_CONFLICTS {
             let expected = self.index(|index| index.last(feed));
-            self.take_home(feed).await?;
-            while let Some((sequence, place)) = self.index(|index| index.ahead(feed)) {
-                if !matches!(self.find(feed, sequence, place).await?, Found::Missing) {
-                    return Err(away(format!(
-                        "{feed} has entries there that this process cannot take home; start the process whose log has \
-                         them"
-                    )));
-                }
-            }
+            self.come_home(feed).await?;
             let mut fresh = Vec::new();
             for event in events {
                 if self.own.log.event(event.id)?.is_none() {
@@ -66,6 +58,37 @@ impl Shared {
             self.sync(feed).await?;
         }
         Err(away(format!("other gateway processes are always quicker on {feed}; try again")))
+    }
+
+    /// Takes one batch that this gateway said once and that comes back from elsewhere. The caller has the feed's turn.
+    pub(super) async fn take_own(&self, batch: &VerifiedBatch) -> Result<(), StoreError> {
+        let (feed, sequence) = (batch.feed(), batch.sequence());
+        for _ in 0..MAX_CONFLICTS {
+            let expected = self.index(|index| index.last(feed));
+            self.come_home(feed).await?;
+            match httt_feed::follow(self.own.log.head(feed).as_ref(), batch)? {
+                Link::Held if self.own.log.batch_digest(feed, sequence)? == Some(batch.digest()) => return Ok(()),
+                Link::Held => return Err(Refusal::Fork { feed: feed.clone(), sequence }.into()),
+                Link::Next if self.publish(batch, expected).await?.is_some() => {
+                    return self.keep(vec![batch.clone()]).await;
+                }
+                Link::Next => self.sync(feed).await?,
+            }
+        }
+        Err(away(format!("other gateway processes are always quicker on {feed}; try again")))
+    }
+
+    /// Takes all of a feed home that is known to be there.
+    async fn come_home(&self, feed: &FeedId) -> Result<(), StoreError> {
+        self.take_home(feed).await?;
+        while let Some((sequence, place)) = self.index(|index| index.ahead(feed)) {
+            if !matches!(self.find(feed, sequence, place).await?, Found::Missing) {
+                return Err(away(format!(
+                    "{feed} has entries there that this process cannot take home; start the process whose log has them"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Seals and publishes, the first batch with the guard `expected`; `false`: another process was quicker with (the

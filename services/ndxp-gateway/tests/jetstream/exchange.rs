@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use httt_exchange::carry::{Exporter, ImportReport, Importer, Selection};
 use httt_exchange::memory::MemoryPeer;
 use httt_exchange::*;
 use httt_feed::*;
@@ -85,6 +86,7 @@ pub struct Gateway {
     pub store: JetStreamStore,
     pub service: Arc<Service>,
     pub stopped: StoppedFeeds,
+    pub directory: SharedDirectory,
     pub asked: Arc<Mutex<Vec<(FeedId, u64, u64)>>>,
     pub stop: watch::Sender<bool>,
     dir: TempDir,
@@ -107,6 +109,23 @@ impl Gateway {
     }
 
     async fn open_by(dir: TempDir, config: &JetStreamConfig, settings: Settings) -> Result<Self, JetStreamError> {
+        let gateway = Self::bare_in(dir, config, settings).await?;
+        if gateway.directory.get().gateway().is_none() {
+            for events in founding() {
+                // Servers that just began may still choose leaders.
+                until("enrolment", || async { gateway.store.say(events.clone()).await.ok() }).await;
+            }
+        }
+        Ok(gateway)
+    }
+
+    /// A process with an empty folder that enrols nobody.
+    pub async fn bare(servers: &[&NatsServer], settings: Settings) -> Self {
+        let dir = tempfile::tempdir().expect("dir");
+        Self::bare_in(dir, &config(servers, true), settings).await.expect("starts")
+    }
+
+    async fn bare_in(dir: TempDir, config: &JetStreamConfig, settings: Settings) -> Result<Self, JetStreamError> {
         let log = open_log(dir.path(), "NDXP").await;
         let known = Directory::trusting(key("NDXP").public().fingerprint());
         let known = known.knowing_own(code("NDXP"), key("NDXP").public().clone());
@@ -115,16 +134,10 @@ impl Gateway {
         let stop = watch::Sender::new(false);
         let connection = Connection::open(config, "test").await?;
         let (store, mut missing) = JetStreamStore::open(connection, settings, own, stop.subscribe()).await?;
-        if directory.get().gateway().is_none() {
-            for events in founding() {
-                // Servers that just began may still choose leaders.
-                until("enrolment", || async { store.say(events.clone()).await.ok() }).await;
-            }
-        }
         let stopped = StoppedFeeds::default();
         let service = Service::new(
             Arc::new(store.clone()),
-            directory,
+            directory.clone(),
             Arc::new(NoMedia),
             Receipts::Issue,
             stopped.clone(),
@@ -146,7 +159,7 @@ impl Gateway {
                 _ = ended.wait_for(|ended| *ended) => {}
             }
         });
-        Ok(Self { log, store, service, stopped, asked, stop, dir })
+        Ok(Self { log, store, service, stopped, directory, asked, stop, dir })
     }
 
     /// Ends the process; its folder stays.
@@ -160,6 +173,11 @@ impl Gateway {
 
     pub fn peer(&self, caller: &str) -> Arc<MemoryPeer> {
         Arc::new(MemoryPeer::new("gateway", Arc::clone(&self.service), code(caller)))
+    }
+
+    /// Takes and makes files.
+    pub fn hand(&self) -> Hand {
+        Hand { store: Arc::new(self.store.clone()), directory: self.directory.clone(), stopped: self.stopped.clone() }
     }
 
     pub async fn push(&self, batches: &[VerifiedBatch]) -> PushResponse {
@@ -257,6 +275,42 @@ pub fn batches(of: &str, count: u64, word: &str) -> Vec<VerifiedBatch> {
         .collect()
 }
 
+/// What carries feeds by hand at a node.
+pub struct Hand {
+    store: Arc<dyn Store>,
+    directory: SharedDirectory,
+    stopped: StoppedFeeds,
+}
+
+impl Hand {
+    pub async fn select(&self, selection: Selection) -> Vec<u8> {
+        let exporter = Exporter::new(Arc::clone(&self.store), self.directory.clone(), Arc::new(NoMedia));
+        let mut export = exporter.begin(&selection, None, 0).await.expect("exports");
+        let mut file = Vec::new();
+        while let Some(bytes) = export.next().await.expect("reads") {
+            file.extend_from_slice(&bytes);
+        }
+        file
+    }
+
+    pub async fn export(&self, reader: &str) -> Vec<u8> {
+        self.select(Selection::all_for(code(reader))).await
+    }
+
+    pub async fn import(&self, file: &[u8]) -> ImportReport {
+        let (store, directory, stopped) = (Arc::clone(&self.store), self.directory.clone(), self.stopped.clone());
+        let mut import = Importer::new(store, directory, Arc::new(NoMedia), stopped, Gate::default()).begin();
+        import.push(file).await;
+        import.finish()
+    }
+
+    pub async fn takes(&self, file: &[u8]) -> ImportReport {
+        let report = self.import(file).await;
+        assert!(report.ok, "{report:#?}");
+        report
+    }
+}
+
 /// A member with its log.
 pub struct Member {
     pub code: AgencyCode,
@@ -272,6 +326,12 @@ impl Member {
         let log = open_log(dir.path(), member).await;
         let directory = SharedDirectory::new(log.clone(), Directory::trusting(key("NDXP").public().fingerprint()));
         Self { code: code(member), log, directory, stop: watch::Sender::new(false), _dir: dir }
+    }
+
+    /// Takes and makes files.
+    pub fn hand(&self) -> Hand {
+        let store = Arc::new(LogStore::new(self.log.clone()));
+        Hand { store, directory: self.directory.clone(), stopped: StoppedFeeds::default() }
     }
 
     /// Copies through `gateway` from now on.

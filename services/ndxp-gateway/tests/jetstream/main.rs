@@ -1,6 +1,7 @@
 //! The gateway on NATS JetStream: real servers, deleted messages, wiped nodes.
 #![allow(unreachable_pub, reason = "one program")]
 
+mod byhand;
 mod cluster;
 mod exchange;
 mod following;
