@@ -172,9 +172,12 @@ impl Directory {
     /// [`Refusal::NoRight`].
     pub fn verify(&self, batch: UnverifiedBatch) -> Result<VerifiedBatch, Refusal> {
         let feed = batch.feed().clone();
+        // Once the directory revoked it, it is the directory that says how far it was good.
+        let revoked = self.members.get(&feed.origin).and_then(|own| own.keys.get(&batch.key())?.revoked.as_ref());
         if let Some((origin, key)) = &self.own
             && *origin == feed.origin
             && key.id() == batch.key()
+            && (revoked.is_none() || feed.lane == Lane::Local)
         {
             return batch.verify_with(&key.clone());
         }

@@ -85,6 +85,7 @@ impl OpenStore {
                     match status.streams.iter().find_map(|stream| stream.away.as_ref()) {
                         Some(why) => part.not_ready(why),
                         None if !status.connected => part.not_ready("no NATS server is connected"),
+                        None if status.silent.is_some() => part.not_ready(status.silent.unwrap_or_default()),
                         None => part.ready(),
                     }
                     tokio::time::sleep(HEALTH_LOOK).await;

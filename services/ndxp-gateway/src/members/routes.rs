@@ -11,7 +11,7 @@ use httt_feed::AgencyCode;
 use httt_node::accounts::{Authenticator, Principal};
 use httt_node::assembly::Node;
 use httt_node::desk::{actor, refusals};
-use httt_node::exchange::{Service, StoreError};
+use httt_node::exchange::{Service, StoreError, revoked_members};
 use httt_node::http::{ApiError, Json};
 use httt_node::telemetry::current_traceparent;
 
@@ -79,7 +79,7 @@ async fn order(
         actor: &account,
         reason: &reason,
     };
-    decide(&office.service.directory(), &command, &context)?;
+    let revoked = revoked_members(&decide(&office.service.directory(), &command, &context)?);
     let otp = otp.ok_or_else(|| refusals(&DomainRefusal::StepUpNeeded.into()))?;
     office.accounts.verify_otp(&account, &otp).await?;
 
@@ -87,7 +87,7 @@ async fn order(
     let mut subject = String::new();
     let revised: Result<(), Said> = office
         .service
-        .revise(|directory, heads| {
+        .revise_keys(&revoked, |directory, heads| {
             let events = decide(directory, &command, &Context { heads, ..context }).map_err(Said::Refused)?;
             subject = events.first().map(|event| event.stream.clone()).unwrap_or_default();
             Ok(events.into_iter().map(|event| event.with_traceparent(traceparent.clone())).collect())

@@ -35,9 +35,9 @@ pub fn feed(text: &str) -> FeedId {
 }
 
 /// Opens a log, once whoever had it before has let it go.
-async fn open_log(dir: &Path, member: &str) -> Log {
+async fn open_log(dir: &Path, member: &str, with: &str) -> Log {
     until("the log", || async {
-        let sealer = Arc::new(Sealer::new(code(member), key(member)));
+        let sealer = Arc::new(Sealer::new(code(member), key(with)));
         Log::open(dir, sealer, Options::default()).ok().map(|(log, _)| log)
     })
     .await
@@ -109,7 +109,7 @@ impl Gateway {
     }
 
     async fn open_by(dir: TempDir, config: &JetStreamConfig, settings: Settings) -> Result<Self, JetStreamError> {
-        let gateway = Self::bare_in(dir, config, settings).await?;
+        let gateway = Self::bare_in(dir, config, settings, "NDXP").await?;
         if gateway.directory.get().gateway().is_none() {
             for events in founding() {
                 // Servers that just began may still choose leaders.
@@ -122,13 +122,24 @@ impl Gateway {
     /// A process with an empty folder that enrols nobody.
     pub async fn bare(servers: &[&NatsServer], settings: Settings) -> Self {
         let dir = tempfile::tempdir().expect("dir");
-        Self::bare_in(dir, &config(servers, true), settings).await.expect("starts")
+        Self::bare_in(dir, &config(servers, true), settings, "NDXP").await.expect("starts")
     }
 
-    async fn bare_in(dir: TempDir, config: &JetStreamConfig, settings: Settings) -> Result<Self, JetStreamError> {
-        let log = open_log(dir.path(), "NDXP").await;
-        let known = Directory::trusting(key("NDXP").public().fingerprint());
-        let known = known.knowing_own(code("NDXP"), key("NDXP").public().clone());
+    /// A process with an empty folder and another key than the first one.
+    pub async fn with_key(servers: &[&NatsServer], settings: Settings, with: &str) -> Self {
+        let dir = tempfile::tempdir().expect("dir");
+        Self::bare_in(dir, &config(servers, true), settings, with).await.expect("starts")
+    }
+
+    async fn bare_in(
+        dir: TempDir,
+        config: &JetStreamConfig,
+        settings: Settings,
+        with: &str,
+    ) -> Result<Self, JetStreamError> {
+        let log = open_log(dir.path(), "NDXP", with).await;
+        let known = Directory::trusting(key(with).public().fingerprint());
+        let known = known.knowing_own(code("NDXP"), key(with).public().clone());
         let directory = SharedDirectory::new(log.clone(), known);
         let own = Own { log: log.clone(), directory: directory.clone(), clock: Arc::new(SystemClock) };
         let stop = watch::Sender::new(false);
@@ -225,7 +236,8 @@ impl Gateway {
             let entries = self.log.read_feed(&of, after, 1 << 20).expect("reads");
             let Some(last) = entries.last() else { return receipts };
             after = last.sequence;
-            for event in entries.iter().flat_map(|entry| &entry.batch.events) {
+            let events = entries.iter().flat_map(|entry| &entry.batch.events);
+            for event in events.filter(|event| event.r#type.ends_with(".Receipt")) {
                 let receipt = wire::Receipt::decode(event.data.clone()).expect("receipt");
                 let again = receipts.insert(receipt.sequence, receipt);
                 assert_eq!(again, None, "a batch has two receipts");
@@ -252,6 +264,19 @@ pub fn founding() -> [Vec<NewEvent>; 2] {
     ]
 }
 
+/// A small event.
+pub fn event(of: &str, version: u64, word: &str) -> httt_wire::feed::Event {
+    let said = BulletinWithdrawn { bulletin: format!("b{version}"), reason: word.into() };
+    httt_wire::feed::Event {
+        id: Digest::of(format!("{of} {version} {word}").as_bytes()).0[..16].to_vec(),
+        stream: "s".into(),
+        version,
+        r#type: "httt.bulletin.v1.BulletinWithdrawn".into(),
+        data: said.encode_to_vec().into(),
+        ..Default::default()
+    }
+}
+
 /// Batches of a feed, one small event each.
 pub fn batches(of: &str, count: u64, word: &str) -> Vec<VerifiedBatch> {
     let feed = feed(of);
@@ -259,16 +284,7 @@ pub fn batches(of: &str, count: u64, word: &str) -> Vec<VerifiedBatch> {
     let mut head = None;
     (1..=count)
         .map(|version| {
-            let said = BulletinWithdrawn { bulletin: format!("b{version}"), reason: word.into() };
-            let event = httt_wire::feed::Event {
-                id: Digest::of(format!("{of} {version} {word}").as_bytes()).0[..16].to_vec(),
-                stream: "s".into(),
-                version,
-                r#type: "httt.bulletin.v1.BulletinWithdrawn".into(),
-                data: said.encode_to_vec().into(),
-                ..Default::default()
-            };
-            let batch = sealer.seal(&feed, head.as_ref(), 0, vec![event]).expect("seals");
+            let batch = sealer.seal(&feed, head.as_ref(), 0, vec![event(of, version, word)]).expect("seals");
             head = Some(batch.head());
             batch
         })
@@ -323,7 +339,7 @@ pub struct Member {
 impl Member {
     pub async fn open(member: &str) -> Self {
         let dir = tempfile::tempdir().expect("dir");
-        let log = open_log(dir.path(), member).await;
+        let log = open_log(dir.path(), member, member).await;
         let directory = SharedDirectory::new(log.clone(), Directory::trusting(key("NDXP").public().fingerprint()));
         Self { code: code(member), log, directory, stop: watch::Sender::new(false), _dir: dir }
     }

@@ -8,6 +8,7 @@ mod following;
 mod losses;
 mod nats;
 mod proxy;
+mod revoking;
 mod secure;
 mod several;
 mod start;
