@@ -131,15 +131,7 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
     shutdown
         .spawn("exchange", async move { grpc::serve(listener, &identity, serving, tls::member_identity, stop).await });
 
-    if open.is_alone() {
-        node.change_keys(Some(members::announce(Arc::clone(&service))), shutdown);
-    } else if node.keys.state()?.next.is_some() {
-        // The others would go on sealing with the old key, which nobody believes once it is revoked.
-        anyhow::bail!(
-            "[node] signing_key: with several gateway processes the key is not changed while they run; \
-             remove the file ending in .next, and see docs/jetstream.md"
-        );
-    }
+    node.change_keys(Some(members::announce(Arc::clone(&service), !open.is_alone())), shutdown);
     let answering = members::answer(store, Arc::clone(&service), shutdown.watch());
     shutdown.spawn("members' keys", async move {
         answering.await;
@@ -190,13 +182,17 @@ fn check_own(node: &Node, own: &[MemberFile]) -> Result<()> {
         anyhow::bail!("[exchange] members: exactly one file must be the gateway's own, with code = {:?}", node.code);
     };
     anyhow::ensure!(file.kind == Kind::Gateway, "member file of {}: kind must be \"gateway\"", node.code);
+    // Its key may have been revoked while it did not run, and the next one be there: that is taken up.
+    let next = node.keys.state()?.next.map(|next| next.public().fingerprint());
     let is_own = |key: &PublicKey| key.fingerprint() == node.fingerprint();
+    let is_next = |key: &PublicKey| next == Some(key.fingerprint());
     match node.directory.get().member(&node.code) {
         // The key may have changed since the file was written.
         Some(member) => anyhow::ensure!(
-            member.keys().any(is_own),
+            member.keys().any(|key| is_own(key) || is_next(key)),
             "[node] signing_key: the directory does not know this key, or it was revoked; start with the one before, \
-             and change it by `httt key rotate`"
+             and change it by `httt key rotate`; where several processes of the gateway run, put the key that the others \
+             use beside it, in a file ending in .next"
         ),
         None => anyhow::ensure!(
             members::keys(file).unwrap_or_default().iter().any(is_own),

@@ -178,13 +178,15 @@ fn decode<M: Message + Name + Default>(event: &Event) -> Option<M> {
     (event.r#type == M::full_name()).then(|| M::decode(event.data.clone()).ok()).flatten()
 }
 
-/// How the gateway says that its own key changes: through the gate, as everything in the directory.
-pub(crate) fn announce(service: Arc<Service>) -> Announce {
-    Arc::new(move |event: NewEvent| -> BoxFuture<'static, Result<(), String>> {
+/// How the gateway says that its own key changes: through the gate, as everything in the directory. `shared`: it is
+/// several processes.
+pub(crate) fn announce(service: Arc<Service>, shared: bool) -> Announce {
+    let say = move |event: NewEvent| -> BoxFuture<'static, Result<(), String>> {
         let service = Arc::clone(&service);
         Box::pin(async move {
             let said: Result<(), StoreError> = service.revise(|_, _| Ok(vec![event])).await;
             said.map_err(|error| error.to_string())
         })
-    })
+    };
+    Announce { say: Arc::new(say), shared }
 }

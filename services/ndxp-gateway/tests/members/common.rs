@@ -164,13 +164,20 @@ impl Gateway {
         let shutdown = Shutdown::new();
         let running = start(&config, &shutdown).await.expect("starts");
         let http = HttpClient::new(anonymous_client_config(&pki.path("ca.pem")).expect("tls"));
-        Self { running, shutdown, http, data: pki.path("data") }
+        Self { running, shutdown, http, data: config.node.data_dir.to_path_buf() }
     }
 
     pub(crate) async fn stop(self) {
         self.shutdown.trigger();
         self.running.close(&self.shutdown).await;
         free(&self.data).await;
+    }
+
+    /// What `/readyz` says, ready or not.
+    pub(crate) async fn readiness(&self) -> String {
+        let url = format!("https://{}/readyz", self.running.http);
+        let reply = self.http.get(&url).send_any().await.expect("answers");
+        String::from_utf8_lossy(&reply.body).into_owned()
     }
 
     fn url(&self, path: &str) -> String {

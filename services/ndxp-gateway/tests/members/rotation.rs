@@ -25,7 +25,7 @@ use crate::common::{Gateway, HANG, Pki, code, file, free, key, key_pem, prepare}
 
 const REPORT: &str = "H24→TW/report";
 
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     let waited = async {
         while !done() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -34,19 +34,19 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
     tokio::time::timeout(HANG, waited).await.unwrap_or_else(|_| panic!("{what}"));
 }
 
-fn feed(text: &str) -> FeedId {
+pub(crate) fn feed(text: &str) -> FeedId {
     text.parse().expect("feed")
 }
 
 /// A member's node with its way up, in this process.
-struct Member {
+pub(crate) struct Member {
     node: Node,
     shutdown: Shutdown,
     tls: TlsConfig,
 }
 
 impl Member {
-    async fn start(pki: &Pki, gateway: &Gateway, member: &str, trusted: Fingerprint) -> Self {
+    pub(crate) async fn start(pki: &Pki, gateway: &Gateway, member: &str, trusted: Fingerprint) -> Self {
         pki.issue(member, member);
         let signing_key = pki.path(&format!("{member}.signing.key"));
         // A half switch is not to be healed here.
@@ -76,17 +76,17 @@ impl Member {
         Self { node, shutdown, tls }
     }
 
-    async fn say(&self, stream: String) {
+    pub(crate) async fn say(&self, stream: String) {
         let said = httt_wire::bulletin::BulletinWithdrawn { bulletin: stream.clone(), reason: "r".into() };
         let event = NewEvent::of(Audience::One(code("TW")), Lane::Report, stream, &said);
         self.node.log.commit(Transaction::append([event])).await.expect("commits");
     }
 
-    fn sequence(&self, feed: &FeedId) -> u64 {
+    pub(crate) fn sequence(&self, feed: &FeedId) -> u64 {
         self.node.log.head(feed).map_or(0, |head| head.sequence)
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         let data = self.node.log.dir().parent().expect("folder").to_owned();
         self.shutdown.trigger();
         self.node.close(&self.shutdown).await;
