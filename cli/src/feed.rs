@@ -10,12 +10,14 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{ArgAction, Args, Subcommand};
 use httt_feed::{AgencyCode, FeedId, Lane};
 use httt_log::OpenError;
+use httt_ndxp_gateway::{StoreConfig, hold_feeds};
 use httt_node::assembly::{Node, NodeConfig, NodeError, Trust};
 use httt_node::config::load;
 use httt_node::exchange::carry::{
-    Decoder, Export, FeedReport, FormatError, ImportReport, MAX_MANIFEST_BYTES, Manifest, MediaPart, MediaReport, Part,
-    Selection,
+    Away, Decoder, Export, FeedReport, FormatError, ImportReport, MAX_MANIFEST_BYTES, Manifest, MediaPart, MediaReport,
+    Part, Selection,
 };
+use httt_node::shutdown::Shutdown;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -98,10 +100,17 @@ fn yes_or_no(text: &str) -> Result<bool> {
     }
 }
 
-/// Of any service's configuration the part that opens its node.
+/// Of any service's configuration the parts that open its node, and its feeds where a gateway keeps them elsewhere.
 #[derive(Deserialize)]
 struct Configured {
     node: NodeConfig,
+    exchange: Option<Exchange>,
+}
+
+#[derive(Deserialize)]
+struct Exchange {
+    #[serde(default)]
+    store: StoreConfig,
 }
 
 pub(crate) fn run(command: FeedCommand) -> Result<ExitCode> {
@@ -113,21 +122,29 @@ pub(crate) fn run(command: FeedCommand) -> Result<ExitCode> {
     }
 }
 
-/// Opens a node that does not run, with its own key.
-async fn open(config: &Path) -> Result<Node> {
-    let Configured { node } = load(config)?;
+/// Opens a node that does not run, with its own key, until `shutdown`.
+async fn open(config: &Path, shutdown: &Shutdown) -> Result<Node> {
+    let Configured { node, exchange } = load(config)?;
     // Only the gateway trusts itself, and only its configuration names nobody else.
     let trust = if node.gateway_fingerprint.is_some() { Trust::Configured } else { Trust::Own };
     let software = concat!("httt ", env!("CARGO_PKG_VERSION"));
-    let node = Node::open(&node, trust, software).await.map_err(|error| match error {
+    let mut node = Node::open(&node, trust, software).await.map_err(|error| match error {
         NodeError::Open(OpenError::Locked { .. }) => anyhow!(error).context(
             "nút đang chạy: hãy dừng nút, hoặc dùng POST /api/v1/feeds/import và /api/v1/feeds/export (the node runs: \
              stop it, or use these)",
         ),
         error => anyhow!(error),
     })?;
+    if let Some(exchange) = exchange {
+        hold_feeds(&exchange.store, &mut node, shutdown).await?;
+    }
     node.recall_forks()?;
     Ok(node)
+}
+
+async fn close(node: Node, shutdown: &Shutdown) {
+    shutdown.trigger();
+    node.close(shutdown).await;
 }
 
 async fn export(args: ExportArgs) -> Result<ExitCode> {
@@ -135,11 +152,12 @@ async fn export(args: ExportArgs) -> Result<ExitCode> {
     if args.to.exists() {
         bail!("{} đã có (exists already); hãy chọn tên khác (choose another name)", args.to.display());
     }
-    let node = open(&args.config).await?;
+    let shutdown = Shutdown::new();
+    let node = open(&args.config, &shutdown).await?;
     let ExportArgs { reader, feed: feeds, lane: lanes, after, media, max_bytes, .. } = args;
     let selection = Selection { reader, feeds, lanes, after, media, max_bytes };
     let written = write(&node, &selection, earlier.as_ref(), &args.to).await;
-    node.log.close().await;
+    close(node, &shutdown).await;
     let (manifest, bytes) = written?;
     if args.json {
         println!("{}", described(&manifest, bytes));
@@ -186,7 +204,8 @@ async fn write_all(export: &mut Export, to: &Path) -> Result<u64> {
 
 async fn import(args: ImportArgs) -> Result<ExitCode> {
     let mut file = open_file(&args.file)?;
-    let node = open(&args.config).await?;
+    let shutdown = Shutdown::new();
+    let node = open(&args.config, &shutdown).await?;
     let mut import = node.importer().begin();
     let mut piece = vec![0; PIECE_BYTES];
     let read = loop {
@@ -199,7 +218,7 @@ async fn import(args: ImportArgs) -> Result<ExitCode> {
         }
     };
     let report = import.finish();
-    node.log.close().await;
+    close(node, &shutdown).await;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -287,6 +306,7 @@ fn described(manifest: &Manifest, bytes: u64) -> Value {
         let one = |(feed, head): &(FeedId, httt_feed::Head)| json!({ "feed": feed.to_string(), "sequence": head.sequence, "digest": head.digest.to_string() });
         heads.iter().map(one).collect()
     };
+    let away = |away: &Away| json!({ "feed": away.feed.to_string(), "after": away.after, "until": away.until });
     let ranges = manifest.ranges.iter().map(|range| {
         json!({
             "feed": range.feed.to_string(),
@@ -308,6 +328,7 @@ fn described(manifest: &Manifest, bytes: u64) -> Value {
         "media": media(&manifest.media),
         "wanted": media(&manifest.wanted),
         "more": manifest.more,
+        "away": manifest.away.iter().map(away).collect::<Vec<_>>(),
     })
 }
 
@@ -323,6 +344,12 @@ fn print_manifest(manifest: &Manifest) {
     for part in &manifest.media {
         let MediaPart { digest, size, from, until } = part;
         println!("  {digest} byte {from}–{until} / {size}");
+    }
+    for Away { feed, after, until } in &manifest.away {
+        println!(
+            "  {feed:<28} {}–{until}: {maker} hiện không giữ; mang ở tệp sau (not held by {maker} now; the next file may)",
+            after + 1
+        );
     }
     if manifest.more || manifest.media.iter().any(|part| !part.ends()) {
         println!(

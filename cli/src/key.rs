@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use httt_feed::{AgencyCode, FeedId, KeyId, Lane};
 use httt_log::scan_entries;
+use httt_ndxp_gateway::{StoreConfig, StoreKind};
 use httt_node::config::{ConfigPath, load};
 use httt_node::rotation::KeyFiles;
 use serde::Deserialize;
@@ -47,6 +48,24 @@ pub(crate) enum KeyCommand {
 #[derive(Deserialize)]
 struct AnyConfig {
     node: AnyNode,
+    exchange: Option<AnyExchange>,
+}
+
+#[derive(Deserialize)]
+struct AnyExchange {
+    #[serde(default)]
+    store: StoreConfig,
+}
+
+impl AnyConfig {
+    fn files(&self) -> KeyFiles {
+        KeyFiles::new(&self.node.signing_key)
+    }
+
+    /// Whether other processes may seal with the same key.
+    fn shares_key(&self) -> bool {
+        self.exchange.as_ref().is_some_and(|exchange| exchange.store.kind == StoreKind::JetStream)
+    }
 }
 
 #[derive(Deserialize)]
@@ -59,11 +78,22 @@ struct AnyNode {
 pub(crate) fn run(command: KeyCommand) -> Result<()> {
     match command {
         KeyCommand::Rotate { config } => {
-            let files = files(&node(&config)?);
-            let fingerprint = files.begin()?;
+            let config: AnyConfig = load(&config)?;
+            let files = config.files();
+            let (fingerprint, old) = (files.begin()?, files.peek()?.public().fingerprint());
             let key = files.state()?.next.context("the new key is gone already: the node has taken it")?;
             println!("khoá mới (new key)             {fingerprint}");
             println!("khoá công khai (public key)    {}", hex::encode(key.public().value()));
+            if config.shares_key() {
+                println!(
+                    "Sàn chạy nhiều tiến trình: chép khoá mới sang mọi tiến trình khác, cạnh signing_key của nó, thành tệp \
+                     có đuôi .next; khi `httt key show` ở mọi tiến trình đều ghi khoá mới đang dùng, thu hồi khoá cũ bằng \
+                     `httt member revoke-key`.\n(The gateway may be several processes: copy the new key to each of the \
+                     others, beside its signing_key, as a file ending in .next; once `httt key show` says at each that the \
+                     new key is in use, revoke the old one, {old}, with `httt member revoke-key`.)"
+                );
+                return Ok(());
+            }
             println!(
                 "Nút đang chạy sẽ tự đổi khoá trong ít giây; `httt key show` cho biết đã đến đâu.\n\
                  (The running node changes its key within seconds; `httt key show` tells how far it is.)"
@@ -71,7 +101,7 @@ pub(crate) fn run(command: KeyCommand) -> Result<()> {
         }
         KeyCommand::Sealed { config, json } => sealed(&node(&config)?, json)?,
         KeyCommand::Show { config } => {
-            let files = files(&node(&config)?);
+            let files = load::<AnyConfig>(&config)?.files();
             let in_use = files.peek()?;
             println!("đang dùng (in use)             {}", in_use.public().fingerprint());
             println!("khoá công khai (public key)    {}", hex::encode(in_use.public().value()));
@@ -89,10 +119,6 @@ pub(crate) fn run(command: KeyCommand) -> Result<()> {
 
 fn node(config: &Path) -> Result<AnyNode> {
     Ok(load::<AnyConfig>(config)?.node)
-}
-
-fn files(node: &AnyNode) -> KeyFiles {
-    KeyFiles::new(&node.signing_key)
 }
 
 /// What one key sealed of one feed.

@@ -7,4 +7,4 @@ mod tools;
 
 pub use collector::{Collector, SeenSpan};
 pub use program::{Outcome, httt, httt_command};
-pub use tools::{curl, go_program, python};
+pub use tools::{curl, go_program, nats_server, python};

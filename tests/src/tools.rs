@@ -84,6 +84,24 @@ pub fn curl() -> Command {
     Command::new("curl")
 }
 
+/// The program of a NATS server, Debian's, installed where missing.
+///
+/// # Panics
+/// It cannot be installed.
+pub fn nats_server() -> Command {
+    let _one = lock("nats-server");
+    // Debian puts it where only administrators look.
+    let found = || {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+        folders.find_map(|folder| Some(folder.join("nats-server")).filter(|file| file.is_file()))
+    };
+    if found().is_none() {
+        install(&["nats-server"]);
+    }
+    Command::new(found().expect("apt-get installed nats-server"))
+}
+
 /// A Python with `packages` (as `name==version`) from PyPI, in an environment of its own.
 ///
 /// # Panics

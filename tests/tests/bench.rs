@@ -1,7 +1,7 @@
 //! `httt bench log` measures every part and says it in JSON. What it measures here says nothing: the run is short, and
 //! nothing of it is asserted but that there is a figure.
 
-use httt_tests::{httt, httt_command};
+use httt_tests::{httt, httt_command, nats_server};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -139,5 +139,25 @@ fn a_quick_exchange_measures_everything() {
     for name in ["entries", "bytes", "seconds", "plain_copy_seconds", "ratio"] {
         positive(&catch_up[name], name);
     }
+    left_nothing(&dir);
+}
+
+/// The same with a gateway that keeps its feeds in JetStream: what the server is and promises stands beside the figures.
+#[test]
+fn a_quick_exchange_on_jetstream_says_what_the_server_promises() {
+    let version = nats_server().arg("--version").output().expect("nats-server runs");
+    let version = String::from_utf8_lossy(&version.stdout).trim().replace(": v", " ");
+    let dir = folder_on_disk();
+    let args =
+        ["bench", "exchange", "--quick", "--json", "--store", "jetstream", "--only", "exchanges,fan-out", "--dir"];
+    let outcome = httt([&args[..], &[dir.path().to_str().expect("text")]].concat());
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let report = outcome.json();
+    let store = &report["store"];
+    assert_eq!((&store["kind"], &store["storage"]), (&"jetstream".into(), &"file".into()), "{store}");
+    assert_eq!(store["server"].as_str(), Some(version.as_str()));
+    assert!(store["sync"].as_str().is_some_and(|sync| sync.contains("before it")), "{store}");
+    spread(&report["exchanges"]["per_s"], "exchanges");
+    rows(&report, "fan_out").iter().for_each(|row| spread(&row["events_per_s"], "events"));
     left_nothing(&dir);
 }

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use httt_feed::{AgencyCode, Audience, Digest, Lane, Sealer, SigningKey};
 use httt_log::{Log, NewEvent, Options, Transaction};
@@ -13,7 +15,7 @@ use httt_node::accounts::hash_password;
 use httt_node::client::{ClientLimits, HttpClient};
 use httt_node::media::{MediaConfig, MediaStore};
 use httt_node::tls::anonymous_client_config;
-use httt_tests::{Outcome, httt, httt_command};
+use httt_tests::{Outcome, httt, httt_command, nats_server};
 use httt_wire::bulletin::{BulletinPublished, Content, Media};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -30,7 +32,51 @@ fn good(args: &[&str]) -> Outcome {
     outcome
 }
 
+/// A NATS server with JetStream, for a gateway that keeps its feeds there.
+struct Nats {
+    child: Child,
+    port: u16,
+    _dir: TempDir,
+}
+
+impl Nats {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().expect("dir");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("address").port();
+        drop(listener);
+        let mut server = nats_server();
+        server.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"]).arg(dir.path());
+        let child = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+        let nats = Self { child, port, _dir: dir };
+        let answers = |_: &u32| TcpStream::connect(("127.0.0.1", port)).is_ok();
+        let waited = (0..1_200_u32).inspect(|_| std::thread::sleep(Duration::from_millis(50))).find(answers);
+        assert!(waited.is_some(), "nats-server does not answer");
+        nats
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        let _ = (self.child.kill(), self.child.wait());
+    }
+}
+
 impl Country {
+    /// Its gateway keeps its feeds with `nats`.
+    fn with_nats(nats: &Nats) -> Self {
+        let country = Self::new();
+        let config = country.config("NDXP");
+        let text = fs::read_to_string(&config).expect("configuration");
+        let store = format!(
+            "[exchange.store]\nkind = \"jetstream\"\n[exchange.store.jetstream]\nservers = [\"nats://127.0.0.1:{}\"]\n\
+             replicas = 1\nallow_volatile = true\n\n[http]",
+            nats.port
+        );
+        fs::write(&config, text.replacen("[http]", &store, 1)).expect("configuration");
+        country
+    }
+
     fn new() -> Self {
         let country = Self(tempfile::tempdir().expect("dir"));
         let pki = country.path("pki");
@@ -186,9 +232,18 @@ fn row<'a>(report: &'a Value, feed: &str) -> &'a Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bulletin_goes_down_and_its_answer_up_on_sticks_alone() {
-    let country = Country::new();
+    round(&Country::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_on_jetstream_takes_and_makes_sticks_as_any_other() {
+    let nats = Nats::start();
+    round(&Country::with_nats(&nats)).await;
+}
+
+async fn round(country: &Country) {
     // The exchange enrols its members when it starts, and is stopped again.
-    Gateway::start(&country).await.stop();
+    Gateway::start(country).await.stop();
     let made = country.export("NDXP", "TW", "to-tw", &[]);
     assert_eq!((&made["maker"], &made["reader"], &made["more"]), (&json!("NDXP"), &json!("TW"), &json!(false)));
     country.takes("TW", "to-tw");

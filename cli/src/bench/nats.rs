@@ -1,4 +1,5 @@
-//! NATS JetStream over its text protocol: publish, and wait for the stream's acknowledgement.
+//! NATS JetStream: as a store to compare with, over its text protocol (publish, and wait for the stream's acknowledgement),
+//! and as the server behind a gateway's store.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -98,8 +99,7 @@ impl Nats {
         let dir = dir.join("nats");
         std::fs::create_dir_all(&dir)?;
         let port = peer::free_port()?;
-        let further = ["/usr/sbin/nats-server".into()];
-        let mut command = Command::new(peer::program("nats-server", &further, INSTALL)?);
+        let mut command = Command::new(program()?);
         command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"]).arg(&dir);
         let mut server = Server::start(command, &dir).context("nats-server")?;
         let mut client = server.wait_for(|| Client::connect(port, 0)).context("nats-server")?;
@@ -108,6 +108,66 @@ impl Nats {
         ensure!(!answer.contains("\"error\""), "the stream was not created: {answer}");
         Ok(Self { port, _server: server })
     }
+}
+
+/// A server for a gateway's store, as durable as its version can be.
+#[derive(Debug)]
+pub(crate) struct StoreServer {
+    port: u16,
+    version: String,
+    syncs: bool,
+    _server: Server,
+}
+
+impl StoreServer {
+    pub(crate) fn start(dir: &Path) -> Result<Self> {
+        let dir = dir.join("nats");
+        std::fs::create_dir_all(&dir)?;
+        let program = program()?;
+        let told = Command::new(&program).arg("--version").output().context("nats-server --version")?;
+        let version = String::from_utf8_lossy(&told.stdout).trim().replace(": v", " ");
+        let syncs = can_sync(&version);
+        let (port, sync) = (peer::free_port()?, if syncs { ", sync_interval: always" } else { "" });
+        let config =
+            format!("listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {:?}{sync} }}\n", dir.join("store"));
+        let file = dir.join("nats.conf");
+        std::fs::write(&file, config)?;
+        let mut command = Command::new(program);
+        command.arg("-c").arg(file);
+        let mut server = Server::start(command, &dir).context("nats-server")?;
+        server.wait_for(|| Client::connect(port, 0).map(drop)).context("nats-server")?;
+        Ok(Self { port, version, syncs, _server: server })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// As it calls itself: `nats-server 2.12.1`.
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// When it syncs.
+    pub(crate) fn sync(&self) -> &'static str {
+        if self.syncs {
+            "sync_interval always: it syncs before it acknowledges"
+        } else {
+            "it acknowledges before it syncs, every two minutes: this version cannot do otherwise"
+        }
+    }
+}
+
+/// From 2.10 on it can sync before it acknowledges.
+fn can_sync(version: &str) -> bool {
+    let number = version.rsplit(' ').next().unwrap_or_default();
+    let mut parts = number.split('.').map(|part| part.parse::<u32>().ok());
+    matches!((parts.next().flatten(), parts.next().flatten()), (Some(major), Some(minor)) if (major, minor) >= (2, 10))
+}
+
+fn program() -> Result<std::path::PathBuf> {
+    // Debian puts it where only administrators look.
+    peer::program("nats-server", &["/usr/sbin/nats-server".into()], INSTALL)
 }
 
 impl Store for Nats {
@@ -140,5 +200,16 @@ impl Store for Nats {
             }
             Ok(Measured { events: work.events(), elapsed: began.elapsed(), groups: None })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_later_servers_are_told_to_sync() {
+        assert!(can_sync("nats-server 2.10.0") && can_sync("nats-server 2.12.1") && can_sync("nats-server 3.0.0-beta"));
+        assert!(!can_sync("nats-server 2.9.10") && !can_sync("nats-server") && !can_sync(""));
     }
 }

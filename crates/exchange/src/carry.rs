@@ -1,7 +1,7 @@
 //! Carrying by hand: the same sealed entries and media in a file, on a stick, for a node without any link.
 //!
-//! [`Decoder`] and [`Encoder`] are the file format, without I/O; [`Exporter`] makes a file out of a log, [`Importer`]
-//! takes one into a log. What a file says of itself ([`Manifest`]) is not signed and decides nothing: each entry proves
+//! [`Decoder`] and [`Encoder`] are the file format, without I/O; [`Exporter`] makes a file out of a [`crate::Store`],
+//! [`Importer`] takes one into it. What a file says of itself ([`Manifest`]) is not signed and decides nothing: each entry proves
 //! itself, and goes through [`crate::admit`] as if it had come over the wire. `docs/byhand.md` describes the format
 //! byte by byte.
 //!
@@ -18,7 +18,7 @@ mod report;
 pub use export::{Export, ExportError, Exporter, Selection};
 pub use format::{Decoder, Encoder, Fault, FormatError, Part};
 pub use import::{Import, Importer};
-pub use manifest::{Manifest, MediaPart, MediaPiece, Range};
+pub use manifest::{Away, Manifest, MediaPart, MediaPiece, Range};
 pub use report::{BrokenReport, FeedReport, ImportReport, MediaOutcome, MediaReport, Outcome};
 
 /// Largest file taken. A stick holds less, mostly.

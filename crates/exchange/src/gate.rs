@@ -1,8 +1,12 @@
 //! What keeps a revocation exact: nothing is taken while keys and rights change.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use httt_feed::Lane;
+use httt_feed::{AgencyCode, Lane};
+use httt_log::NewEvent;
+use httt_wire::directory::KeyRevoked;
+use httt_wire::{Message as _, Name as _};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::quota::Class;
@@ -44,6 +48,12 @@ impl Gate {
         let bulk = self.0.bulk.write().await;
         Closed([bulk, self.0.urgent.write().await])
     }
+}
+
+/// Members whose keys these events of the directory revoke.
+pub fn revoked_members(events: &[NewEvent]) -> BTreeSet<AgencyCode> {
+    let revoked = events.iter().filter(|event| event.kind == KeyRevoked::full_name());
+    revoked.filter_map(|event| AgencyCode::new(&KeyRevoked::decode(event.data.clone()).ok()?.member).ok()).collect()
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub use copier::{Action, Alarm, Copier, Input, Settings, head_from_wire, head_to
 pub use deliveries::{Deliveries, ReaderState};
 pub use directory::{SharedDirectory, StoppedFeeds};
 pub use evidence::{Evidence, derived_id};
-pub use gate::{Closed, Gate, Passing};
+pub use gate::{Closed, Gate, Passing, revoked_members};
 pub use httt_wire::exchange::RefusalCode;
 pub use limits::{Held, Limiter, Limits, Use};
 pub use meter::{Flow, Meter, Passed, Topic};

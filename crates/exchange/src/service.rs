@@ -2,6 +2,7 @@
 
 mod own;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -180,11 +181,27 @@ impl Service {
         &self,
         revise: impl FnOnce(&Directory, &[FeedHead]) -> Result<Vec<NewEvent>, E>,
     ) -> Result<(), E> {
+        self.revise_keys(&BTreeSet::new(), revise).await
+    }
+
+    /// As [`Service::revise`], where keys of `revoked` may be revoked: `revise` sees what was taken of their feeds as it
+    /// stays until then, whoever writes the store.
+    ///
+    /// # Errors
+    /// What `revise` says, or the store.
+    pub async fn revise_keys<E: From<StoreError>>(
+        &self,
+        revoked: &BTreeSet<AgencyCode>,
+        revise: impl FnOnce(&Directory, &[FeedHead]) -> Result<Vec<NewEvent>, E>,
+    ) -> Result<(), E> {
         let _alone = self.gate.close().await;
         self.speaks()?;
         self.store.settle().await?;
         // The head before what it stands for: a directory that went on in between is noticed, never passed by.
         let seen = self.store.head(&FeedId::directory(self.store.origin()));
+        if !revoked.is_empty() {
+            self.store.hold(revoked, seen).await?;
+        }
         let events = revise(&self.directory.get(), &self.store.heads(0))?;
         if !events.is_empty() {
             self.store.revise(events, seen).await?;

@@ -80,9 +80,20 @@ pub trait Store: Send + Sync + 'static {
     /// Feeds whose latest batch stands at `after` or later.
     fn heads(&self, after: u64) -> Vec<FeedHead>;
 
-    /// Takes in what others put where this store keeps its feeds, so that [`Store::heads`] tells it. A store that nobody
+    /// Takes in what others took where this store keeps its feeds, so that [`Store::heads`] tells it. A store that nobody
     /// else writes has nothing to take in.
     fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Keys of `members` are about to be revoked by a directory that says more than `seen`. When this returns,
+    /// [`Store::heads`] tells all that was taken of their feeds, and until the directory has said more, nobody takes more. A
+    /// store that nobody else writes has nothing to see to.
+    fn hold<'a>(
+        &'a self,
+        _members: &'a BTreeSet<AgencyCode>,
+        _seen: Option<Head>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async { Ok(()) })
     }
 
@@ -127,10 +138,11 @@ pub trait Store: Send + Sync + 'static {
     fn say(&self, events: Vec<NewEvent>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// As [`Store::say`], for events of the directory that were decided on what it said up to `_seen`. Only a store
-    /// that other processes write, too, has to look whether it said more meanwhile.
+    /// that other processes write, too, has to look whether it said more meanwhile, and whether [`Store::hold`] was called
+    /// for every member whose keys are revoked.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: it did; whoever decided is to decide again.
+    /// [`StoreError::Unavailable`]: it did, or was not; whoever decided is to decide again.
     fn revise(&self, events: Vec<NewEvent>, _seen: Option<Head>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.say(events)
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use common::tls::{Authority, identify};
 use common::*;
+use httt_exchange::carry::{Away, Exporter, Importer, Selection};
 use httt_exchange::grpc::{GrpcPeer, serve};
 use httt_exchange::memory::MemoryPeer;
 use httt_exchange::*;
@@ -297,4 +298,37 @@ async fn a_reader_of_what_its_origin_lacks_hears_when_to_come_back() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// What is away now keeps nothing else back, and whoever takes the file is told what to wait for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_by_hand_has_what_is_there_and_names_what_is_away() {
+    let h24 = Node::open("H24");
+    let world = World::new(&h24, DEFAULT_AGAIN_BYTES).await;
+    world.tw.say("*", Lane::Report, "later").await;
+    let report: FeedId = "TW→*/report".parse().expect("feed");
+    let entries = world.tw.log.read_feed(&report, 0, usize::MAX).expect("reads");
+    let entries = entries.into_iter().map(|entry| entry.bytes).collect();
+    let request = wire::PushRequest { feed: Some(report.to_wire()), entries, ..Default::default() };
+    assert_eq!(world.service.push(&code("TW"), request).await.refusal, None);
+
+    let media = Arc::new(MemoryMedia::default());
+    let exporter = Exporter::new(Arc::new(world.store.clone()), world.gateway.directory.clone(), media.clone());
+    // Its own words are in the archive, too, and nobody else could bring them.
+    let selection = Selection { feeds: vec![feed(), report.clone()], ..Selection::all_for(code("H24")) };
+    let mut export = exporter.begin(&selection, None, 0).await.expect("exports");
+    let [Away { feed: away, after, until }] = export.manifest().away.as_slice() else {
+        panic!("{:?}", export.manifest())
+    };
+    assert_eq!((away, *after), (&feed(), 0));
+    assert!(*until > 10 && *until < BATCHES, "{until}");
+    let store = Arc::new(LogStore::new(h24.log.clone()));
+    let importer = Importer::new(store, h24.directory.clone(), media, StoppedFeeds::default(), Gate::default());
+    let mut import = importer.begin();
+    while let Some(bytes) = export.next().await.expect("reads") {
+        assert!(import.push(&bytes).await);
+    }
+    let told = import.finish();
+    assert!(told.ok, "{told:#?}");
+    assert_eq!((h24.log.head(&feed()), h24.log.head(&report).map(|head| head.sequence)), (None, Some(1)));
 }

@@ -30,8 +30,12 @@ impl Hand {
         Self::of(Node::open(member))
     }
 
+    fn store(&self) -> Arc<LogStore> {
+        Arc::new(LogStore::new(self.node.log.clone()))
+    }
+
     fn exporter(&self) -> Exporter {
-        Exporter::new(self.node.log.clone(), self.node.directory.clone(), self.media.clone())
+        Exporter::new(self.store(), self.node.directory.clone(), self.media.clone())
     }
 
     async fn select(&self, selection: &Selection, earlier: Option<&[u8]>) -> Vec<u8> {
@@ -49,9 +53,8 @@ impl Hand {
     }
 
     async fn import(&self, file: &[u8]) -> ImportReport {
-        let (log, directory) = (self.node.log.clone(), self.node.directory.clone());
-        let mut import =
-            Importer::new(log, directory, self.media.clone(), self.stopped.clone(), Gate::default()).begin();
+        let (directory, media) = (self.node.directory.clone(), self.media.clone());
+        let mut import = Importer::new(self.store(), directory, media, self.stopped.clone(), Gate::default()).begin();
         import.push(file).await;
         import.finish()
     }
@@ -276,6 +279,7 @@ fn gateway_file(maker: &Hand, feed: &FeedId, batch: &VerifiedBatch) -> Vec<u8> {
         media: vec![],
         wanted: vec![],
         more: false,
+        away: vec![],
     };
     let (mut encoder, first) = Encoder::begin(&manifest);
     let pack = encoder.entries(feed, vec![batch.bytes().clone()]).expect("packs");

@@ -29,6 +29,7 @@ fn manifest() -> Manifest {
         media: vec![part(4)],
         wanted: vec![part(6)],
         more: true,
+        away: vec![Away { feed: feed("TW→*/emergency"), after: 4, until: 6 }],
     }
 }
 

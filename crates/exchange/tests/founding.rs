@@ -72,11 +72,13 @@ async fn a_new_member_finds_the_batch_that_vouches_however_far_it_is() {
 async fn so_does_one_that_gets_it_by_hand() {
     let (gateway, count) = old_gateway().await;
     let media = Arc::new(MemoryMedia::default());
-    let exporter = Exporter::new(gateway.log.clone(), gateway.directory.clone(), media.clone());
+    let exporter =
+        Exporter::new(Arc::new(LogStore::new(gateway.log.clone())), gateway.directory.clone(), media.clone());
     let mut export = exporter.begin(&Selection::all_for(code("H24")), None, 0).await.expect("begins");
     let h24 = Node::open("H24");
     let (stopped, gate) = (StoppedFeeds::default(), Gate::default());
-    let mut import = Importer::new(h24.log.clone(), h24.directory.clone(), media, stopped, gate).begin();
+    let mut import =
+        Importer::new(Arc::new(LogStore::new(h24.log.clone())), h24.directory.clone(), media, stopped, gate).begin();
     while let Some(bytes) = export.next().await.expect("reads") {
         assert!(import.push(&bytes).await);
     }

@@ -69,6 +69,24 @@ fn a_revoked_key_keeps_what_was_received_and_nothing_after() {
     assert!(matches!(verify(&world, &second), Err(Refusal::RevokedKey { .. })));
 }
 
+/// A process that shares its key with others must not believe longer what the others do not.
+#[test]
+fn a_nodes_own_key_is_revoked_for_itself_too_but_for_what_never_leaves_it() {
+    let mut world = World::new();
+    world.directory = world.directory.knowing_own(code("H24"), key("H24").public().clone());
+    let first = world.seal("H24", "TW", Lane::Report, None, 1);
+    let second = world.seal("H24", "TW", Lane::Report, Some(&first.head()), 1);
+    let local = world.seal("H24", "H24", Lane::Local, None, 1);
+    world.tell(&[typed(&pb::KeyRevoked {
+        member: "H24".into(),
+        fingerprint: key("H24").public().fingerprint().0.to_vec(),
+        reason: "thay khoá".into(),
+        last_accepted: vec![pb::LastAccepted { audience: "TW".into(), lane: Lane::Report.to_wire(), sequence: 1 }],
+    })]);
+    assert!(verify(&world, &first).is_ok() && verify(&world, &local).is_ok());
+    assert!(matches!(verify(&world, &second), Err(Refusal::RevokedKey { sequence: 2, .. })));
+}
+
 #[test]
 fn rights_to_push_and_read() {
     let world = World::new();

@@ -10,7 +10,9 @@ use httt_wire::directory::LogOpened;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use httt_exchange::{Gate, Meter, OwnFeeds, SharedDirectory, StoppedFeeds, Suspect, Tally, Witnessing};
+use httt_exchange::{
+    Gate, LogStore, Meter, OwnFeeds, SharedDirectory, StoppedFeeds, Store, Suspect, Tally, Witnessing,
+};
 
 use crate::config::ConfigPath;
 use crate::http::Readiness;
@@ -130,8 +132,8 @@ pub struct Node {
     pub gate: Gate,
     /// What members hold of its own feeds: the gateway asks them.
     pub own_feeds: OwnFeeds,
-    /// The feeds that this node carries are not in its log, but with other servers.
-    pub feeds_elsewhere: bool,
+    /// The feeds it holds: those in its log, unless the service keeps them elsewhere.
+    pub store: Arc<dyn Store>,
     /// Its media files.
     pub media: Arc<MediaStore>,
     /// The files of the key that it seals with.
@@ -237,12 +239,12 @@ impl Node {
         });
         Ok(Self {
             code,
+            store: Arc::new(LogStore::new(log.clone())),
             log,
             directory,
             stopped: StoppedFeeds::default(),
             gate: Gate::default(),
             own_feeds: OwnFeeds::default(),
-            feeds_elsewhere: false,
             media,
             keys,
             key_offer,

@@ -8,6 +8,7 @@
 //! Both are streams: neither side ever holds more than a frame of the file.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes};
@@ -48,13 +49,13 @@ impl Node {
     /// Takes files into this node.
     pub fn importer(&self) -> Importer {
         let (directory, media, stopped) = (self.directory.clone(), self.media.clone(), self.stopped.clone());
-        Importer::new(self.log.clone(), directory, media, stopped, self.gate.clone())
+        Importer::new(Arc::clone(&self.store), directory, media, stopped, self.gate.clone())
             .with_own_feeds(self.own_feeds.clone())
     }
 
     /// Makes files out of this node.
     pub fn exporter(&self) -> Exporter {
-        Exporter::new(self.log.clone(), self.directory.clone(), self.media.clone())
+        Exporter::new(Arc::clone(&self.store), self.directory.clone(), self.media.clone())
     }
 
     /// Stops the feeds that the log says forked: for who works on a node that does not run, without its read models.
@@ -62,7 +63,7 @@ impl Node {
     /// # Errors
     /// The log cannot be read.
     pub fn recall_forks(&self) -> Result<(), ReadError> {
-        for head in self.log.heads() {
+        for head in self.store.heads(0) {
             if self.log.stream_version(&self.code, &format!("fork/{}", head.feed))?.is_some() {
                 self.stopped.stop(head.feed);
             }
@@ -71,13 +72,7 @@ impl Node {
     }
 }
 
-fn place_at(node: &Node) -> Result<SemaphorePermit<'static>, ApiError> {
-    if node.feeds_elsewhere {
-        return Err(ApiError::conflict(
-            "Sàn này giữ dữ liệu trong JetStream: hãy xuất, nhập tệp ở nút của tỉnh hoặc trung ương.",
-            "This exchange keeps its feeds in JetStream: take files in and out at a province's or the ministry's node.",
-        ));
-    }
+fn place() -> Result<SemaphorePermit<'static>, ApiError> {
     PLACES.try_acquire().map_err(|_| {
         ApiError::unavailable(
             "Đang có các tệp khác được nhập hoặc xuất. Hãy thử lại sau.",
@@ -138,7 +133,7 @@ pub(crate) async fn import<S: ModelSet>(
     request: Request,
 ) -> Result<Answer<ImportReport>, ApiError> {
     let actor = actor(&principal, Action::CarryFeeds)?;
-    let _place = place_at(&desk.node)?;
+    let _place = place()?;
     let mut import = desk.node.importer().begin();
     let mut pieces = Pieces::of(request, MAX_UPLOAD_BYTES)?;
     while let Some(piece) = pieces.next().await? {
@@ -213,7 +208,7 @@ pub(crate) async fn export<S: ModelSet>(
     let bad = |why: String| ApiError::bad_request(format!("Yêu cầu không hợp lệ: {why}."), format!("{why}."));
     let Query(wanted) = wanted.map_err(|rejection| bad(rejection.body_text()))?;
     let selection = wanted.selection().map_err(bad)?;
-    let place = place_at(&desk.node)?;
+    let place = place()?;
     let earlier = earlier(request).await?;
     let begun = desk.node.exporter().begin(&selection, earlier.as_ref(), desk.now_ms()).await;
     let export = begun.map_err(|error| export_error(&error))?;
@@ -297,7 +292,7 @@ async fn earlier(request: Request) -> Result<Option<Manifest>, ApiError> {
 
 fn export_error(error: &ExportError) -> ApiError {
     match error {
-        ExportError::Read(_) | ExportError::Media(_) | ExportError::Pack(_) | ExportError::Changed(_) => {
+        ExportError::Store(_) | ExportError::Media(_) | ExportError::Pack(_) | ExportError::Changed(_) => {
             ApiError::internal(error)
         }
         other => ApiError::new(

@@ -13,7 +13,8 @@
 //!
 //! From the switch until the revocation both keys are good: what was sealed with the old one and is still on its way is
 //! taken. A carrier originates nothing that the gateway would hear, so its operator adds the new key at the gateway. So
-//! does that of a node whose key was stolen and revoked: nobody hears what it seals any more.
+//! does that of a node whose key was stolen and revoked: nobody hears what it seals any more. A gateway of several
+//! processes adds its key itself, and each begins to seal with it; its operator revokes the old one.
 
 mod files;
 mod offers;
@@ -61,7 +62,17 @@ pub enum RotationError {
 }
 
 /// Says in the directory what the gateway says of its own keys: `KeyAdded` or `KeyRevoked`.
-pub type Announce = Arc<dyn Fn(NewEvent) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+type Say = Arc<dyn Fn(NewEvent) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// How a gateway, which answers itself, changes its key.
+#[derive(Clone)]
+pub struct Announce {
+    /// Says it in the directory.
+    pub say: Say,
+    /// Other processes seal with the same key. None of them knows whether all have the next one, so it is their operator
+    /// who revokes the old one.
+    pub shared: bool,
+}
 
 /// What `key` signs when it is offered, so that nobody offers a key that is not theirs.
 pub fn offer_proof(member: &str, log_id: &[u8]) -> Vec<u8> {
@@ -124,6 +135,7 @@ impl Rotation {
             next: state.next.as_ref().map(|key| key.public().fingerprint()),
             old: state.old.as_ref().map(PublicKey::fingerprint),
             carrier: member.is_some_and(|member| member.kind == MemberKind::Carrier),
+            shared: self.announce.as_ref().is_some_and(|announce| announce.shared),
             keys: keys.unwrap_or_default(),
         };
         let step = next_step(&seen);
@@ -262,7 +274,7 @@ impl Rotation {
 
     async fn tell(&self, event: NewEvent) -> Result<(), RotationError> {
         match &self.announce {
-            Some(announce) => announce(event).await.map_err(RotationError::Directory),
+            Some(announce) => (announce.say)(event).await.map_err(RotationError::Directory),
             None => Ok(self.node.log.commit(Transaction::append([event])).await.map(drop)?),
         }
     }

@@ -30,7 +30,7 @@ use httt_node::carrier::CarrierModels;
 use httt_node::clock;
 use httt_node::desk::{Desk, open_accounts};
 use httt_node::exchange::rest::{PlatformOptions, router};
-use httt_node::exchange::{LogStore, Receipts, Service};
+use httt_node::exchange::{Receipts, Service};
 use httt_node::http::{Peer, Readiness};
 use httt_node::media::Pinned;
 use httt_node::models::Models;
@@ -81,7 +81,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
 
     let media = Arc::new(ThroughMedia::new(node.media.clone(), upstream.clone()));
     let service = Service::new(
-        Arc::new(LogStore::new(node.log.clone())),
+        Arc::clone(&node.store),
         node.directory.clone(),
         media,
         Receipts::None,

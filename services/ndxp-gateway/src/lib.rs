@@ -42,6 +42,7 @@ pub use members::{
     MemberDetail, MemberFile, MemberFileError, Order, Reading, Refusal, answer_to, decide, enrolment, read_members,
 };
 pub use retention::MaxAgeDays;
+pub use store::hold_feeds;
 
 /// How often enrolling is tried at a start, and the pause between.
 const ENROL_ATTEMPTS: usize = 20;
@@ -99,9 +100,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
 /// Whatever keeps it from starting.
 pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
     let mut node = Node::open(&config.node, Trust::Own, concat!("ndxp-gateway ", env!("CARGO_PKG_VERSION"))).await?;
-    let open = OpenStore::open(&config.exchange.store, &node, shutdown).await?;
-    let store = Arc::clone(&open.store);
-    node.feeds_elsewhere = !open.is_alone();
+    let open = OpenStore::open(&config.exchange.store, &mut node, shutdown).await?;
+    let store = Arc::clone(&node.store);
     let restored = config.exchange.restored;
     let members = read_members(&config.exchange.members)?;
     if open.is_alone() {
@@ -161,15 +161,7 @@ pub async fn start(config: &Config, shutdown: &Shutdown) -> Result<Running> {
             }
         });
     }
-    if open.is_alone() {
-        node.change_keys(Some(members::announce(Arc::clone(&service))), shutdown);
-    } else if node.keys.state()?.next.is_some() {
-        // The others would go on sealing with the old key, which nobody believes once it is revoked.
-        anyhow::bail!(
-            "[node] signing_key: with several gateway processes the key is not changed while they run; \
-             remove the file ending in .next, and see docs/jetstream.md"
-        );
-    }
+    node.change_keys(Some(members::announce(Arc::clone(&service), !open.is_alone())), shutdown);
     let answering = members::answer(Arc::clone(&store), Arc::clone(&service), shutdown.watch());
     shutdown.spawn("members' keys", async move {
         answering.await;
@@ -243,13 +235,17 @@ fn check_own(node: &Node, own: &[MemberFile]) -> Result<()> {
         anyhow::bail!("[exchange] members: exactly one file must be the gateway's own, with code = {:?}", node.code);
     };
     anyhow::ensure!(file.kind == Kind::Gateway, "member file of {}: kind must be \"gateway\"", node.code);
+    // Its key may have been revoked while it did not run, and the next one be there: that is taken up.
+    let next = node.keys.state()?.next.map(|next| next.public().fingerprint());
     let is_own = |key: &PublicKey| key.fingerprint() == node.fingerprint();
+    let is_next = |key: &PublicKey| next == Some(key.fingerprint());
     match node.directory.get().member(&node.code) {
         // The key may have changed since the file was written.
         Some(member) => anyhow::ensure!(
-            member.keys().any(is_own),
+            member.keys().any(|key| is_own(key) || is_next(key)),
             "[node] signing_key: the directory does not know this key, or it was revoked; start with the one before, \
-             and change it by `httt key rotate`"
+             and change it by `httt key rotate`; where several processes of the gateway run, put the key that the others \
+             use beside it, in a file ending in .next"
         ),
         None => anyhow::ensure!(
             members::keys(file).unwrap_or_default().iter().any(is_own),

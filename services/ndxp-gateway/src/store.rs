@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use axum::routing::get;
 use axum::{Json as Answer, Router};
-use httt_exchange::{LogStore, Service, Store};
+use httt_exchange::Service;
 use httt_feed::Lane;
 use httt_log::SystemClock;
 use httt_node::assembly::Node;
@@ -21,21 +21,30 @@ use crate::jetstream::{Connection, JetStreamStore, MissingEntries, Own};
 /// How often `/readyz` looks whether the servers are there.
 const HEALTH_LOOK: Duration = Duration::from_millis(500);
 
-/// An open store, and what goes with it.
+/// Lets `node` hold its feeds where the configuration says, until `shutdown`: for who works on a gateway's feeds
+/// without serving them.
+///
+/// # Errors
+/// The store does not open.
+pub async fn hold_feeds(config: &StoreConfig, node: &mut Node, shutdown: &Shutdown) -> Result<()> {
+    OpenStore::open(config, node, shutdown).await.map(drop)
+}
+
+/// What goes with a store that is not the node's log.
 pub(crate) struct OpenStore {
-    pub(crate) store: Arc<dyn Store>,
     /// How long entries of a lane are kept in the node's log; of those that are not here, for good.
     pub(crate) ages: BTreeMap<Lane, Duration>,
     jetstream: Option<(JetStreamStore, mpsc::Receiver<MissingEntries>)>,
 }
 
 impl OpenStore {
-    pub(crate) async fn open(config: &StoreConfig, node: &Node, shutdown: &Shutdown) -> Result<Self> {
+    /// Opens the store, which `node` holds its feeds in from now on.
+    pub(crate) async fn open(config: &StoreConfig, node: &mut Node, shutdown: &Shutdown) -> Result<Self> {
         match (config.kind, &config.jetstream) {
             (StoreKind::Log, _) => {
                 let ages = config.log.max_age_days.ages();
                 let ages = ages.map_err(|cause| anyhow::anyhow!("[exchange.store.log] {cause}"))?;
-                Ok(Self { store: Arc::new(LogStore::new(node.log.clone())), ages, jetstream: None })
+                Ok(Self { ages, jetstream: None })
             }
             (StoreKind::JetStream, None) => {
                 anyhow::bail!("[exchange.store] kind = \"jetstream\" needs the section [exchange.store.jetstream]")
@@ -49,7 +58,8 @@ impl OpenStore {
                 let (store, missing) = JetStreamStore::open(connection, settings, own, shutdown.watch())
                     .await
                     .context("[exchange.store] kind = \"jetstream\"")?;
-                Ok(Self { store: Arc::new(store.clone()), ages: BTreeMap::new(), jetstream: Some((store, missing)) })
+                node.store = Arc::new(store.clone());
+                Ok(Self { ages: BTreeMap::new(), jetstream: Some((store, missing)) })
             }
         }
     }
@@ -83,6 +93,7 @@ impl OpenStore {
                     match status.streams.iter().find_map(|stream| stream.away.as_ref()) {
                         Some(why) => part.not_ready(why),
                         None if !status.connected => part.not_ready("no NATS server is connected"),
+                        None if status.silent.is_some() => part.not_ready(status.silent.unwrap_or_default()),
                         None => part.ready(),
                     }
                     tokio::time::sleep(HEALTH_LOOK).await;

@@ -28,7 +28,7 @@ pub(super) async fn measure(world: &World, args: &ExchangeArgs, report: &mut Rep
     }
     let last = ministry.sequence(&feed);
     // So that nothing but the one who was away is at work.
-    world.gateway.holds(&feed, last).await?;
+    world.gateway_holds(&feed, last).await?;
     let began = Instant::now();
     let away = world.come_back()?;
     away.holds(&feed, last).await?;

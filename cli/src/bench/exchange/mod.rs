@@ -9,6 +9,7 @@ mod emergency;
 mod fan_out;
 mod hop;
 mod rush;
+mod store;
 mod world;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use serde_json::json;
 
 use super::machine::Machine;
 use super::report::Report;
+use store::{Kept, StoreKind};
 
 /// Most provinces: the members' codes have two digits.
 const MAX_PROVINCES: usize = 63;
@@ -74,6 +76,9 @@ pub(crate) struct ExchangeArgs {
     /// Payload bytes of an event.
     #[arg(long, default_value_t = 300, value_name = "BYTES")]
     payload: usize,
+    /// Where the gateway keeps its feeds.
+    #[arg(long, default_value = "log", value_name = "STORE")]
+    store: StoreKind,
     /// Only these parts.
     #[arg(long, value_delimiter = ',', value_name = "PART")]
     only: Vec<Part>,
@@ -115,6 +120,7 @@ pub(crate) fn run(mut args: ExchangeArgs) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("httt-bench-").tempdir_in(&parent)?;
     let dir = folder.path().canonicalize()?;
     let machine = Machine::look(&dir, if args.quick { 30 } else { 500 })?;
+    let kept = Kept::start(args.store, &dir)?;
     let bar = ProgressBar::new_spinner();
     bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})")?);
     bar.enable_steady_tick(Duration::from_millis(200));
@@ -123,6 +129,7 @@ pub(crate) fn run(mut args: ExchangeArgs) -> Result<()> {
         "machine": machine.to_json(),
         "fsync": "fdatasync per group, in every log",
         "transport": "gRPC over mutual TLS on loopback, all nodes in one process",
+        "store": kept.to_json(),
         "provinces": args.provinces,
         "rounds": args.rounds,
         "seconds": args.seconds,
@@ -131,7 +138,7 @@ pub(crate) fn run(mut args: ExchangeArgs) -> Result<()> {
     }));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let world = world::World::start(&dir, &args).await?;
+        let world = world::World::start(&dir, &args, &kept).await?;
         // First, while there is nothing else to catch up with.
         if args.wants(Part::CatchUp) {
             bar.set_message("catching up");
@@ -156,7 +163,7 @@ pub(crate) fn run(mut args: ExchangeArgs) -> Result<()> {
     if args.json {
         println!("{}", report.to_json());
     } else {
-        print!("{}{}", machine.to_text(), report.to_text());
+        print!("{}{}{}", machine.to_text(), kept.to_text(), report.to_text());
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use httt_ndxp_gateway::{Kind, MemberFile, enrolment, read_members};
 use httt_node::config::ConfigPath;
 use httt_node::exchange::grpc::{self, GrpcPeer, TlsIdentity};
 use httt_node::exchange::{
-    Link, LogStore, Meter, Receipts, RunnerOptions, Service, Settings, SharedDirectory, StoppedFeeds, Tally, run,
+    Link, Meter, Receipts, RunnerOptions, Service, Settings, SharedDirectory, StoppedFeeds, Store, Tally, run,
 };
 use httt_node::media::{MediaConfig, MediaStore};
 use httt_node::tls::{self, TlsConfig};
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::ExchangeArgs;
+use super::store::Kept;
 use crate::pki;
 
 /// How long anything may take that is waited for.
@@ -32,7 +33,8 @@ pub(super) struct World {
     dir: PathBuf,
     address: String,
     trusted: Fingerprint,
-    pub(super) gateway: Member,
+    gateway: Member,
+    store: Arc<dyn Store>,
     pub(super) ministry: Member,
     pub(super) provinces: Vec<Member>,
     serving: JoinHandle<()>,
@@ -86,7 +88,7 @@ impl Member {
 
 impl World {
     /// Enrols everybody, starts the gateway, and lets everybody copy. One more province is enrolled, and stays away.
-    pub(super) async fn start(dir: &Path, args: &ExchangeArgs) -> Result<Self> {
+    pub(super) async fn start(dir: &Path, args: &ExchangeArgs, kept: &Kept) -> Result<Self> {
         let keys = dir.join("pki");
         pki::init(&keys)?;
         let codes: Vec<String> = (1..=args.provinces).map(|n| format!("H{n:02}")).collect();
@@ -108,17 +110,18 @@ impl World {
         }
         let trusted = trusted.context("a gateway")?;
         let gateway = open(dir, "NDXP", trusted)?;
+        let stop = watch::Sender::new(false);
+        let store = kept.open(&gateway.log, &gateway.directory, stop.subscribe()).await?;
         let files = read_members(&keys.join("members"))?;
         // The gateway's own enrolment is the first batch: it is what a new member can verify.
         let (own, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.code == "NDXP");
         for files in [own, others] {
             let events = enrolment(&gateway.directory.get(), &files);
-            gateway.log.commit(Transaction::append(events)).await?;
+            store.say(events).await?;
         }
-        let stop = watch::Sender::new(false);
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = format!("https://{}", listener.local_addr()?);
-        let serving = serve(dir, &gateway, listener, &stop)?;
+        let serving = serve(dir, &gateway, Arc::clone(&store), listener, &stop)?;
         let mut world = Self {
             ministry: open(dir, "TW", trusted)?,
             provinces: Vec::new(),
@@ -126,6 +129,7 @@ impl World {
             address,
             trusted,
             gateway,
+            store,
             serving,
             stop,
         };
@@ -141,6 +145,20 @@ impl World {
             member.holds(&directory, founded).await?;
         }
         Ok(world)
+    }
+
+    /// Waits until the gateway has taken `feed` up to `sequence`.
+    pub(super) async fn gateway_holds(&self, feed: &FeedId, sequence: u64) -> Result<()> {
+        let mut changes = self.store.watch();
+        let head = || self.store.head(feed).map_or(0, |head| head.sequence);
+        let arrived = async {
+            while head() < sequence {
+                changes.changed().await?;
+            }
+            anyhow::Ok(())
+        };
+        let late = || format!("the gateway has {feed} only up to {}", head());
+        tokio::time::timeout(PATIENCE, arrived).await.with_context(late)?
     }
 
     /// Code of the province that is away until it is asked for.
@@ -183,12 +201,13 @@ impl World {
     /// Ends everything, the logs last.
     pub(super) async fn stop(self) {
         self.stop.send_replace(true);
-        let Self { gateway, ministry, provinces, serving, .. } = self;
+        let Self { gateway, store, ministry, provinces, serving, .. } = self;
         for member in provinces.into_iter().chain([ministry]) {
             close(member).await;
         }
         // The server waits for connections that its callers have closed by now.
         let _ = tokio::time::timeout(Duration::from_secs(10), serving).await;
+        drop(store);
         close(gateway).await;
     }
 }
@@ -224,9 +243,15 @@ fn open(dir: &Path, code: &str, trusted: Fingerprint) -> Result<Member> {
     Ok(Member { code, log, directory, copying: None })
 }
 
-fn serve(dir: &Path, gateway: &Member, listener: TcpListener, stop: &watch::Sender<bool>) -> Result<JoinHandle<()>> {
+fn serve(
+    dir: &Path,
+    gateway: &Member,
+    store: Arc<dyn Store>,
+    listener: TcpListener,
+    stop: &watch::Sender<bool>,
+) -> Result<JoinHandle<()>> {
     let service = Arc::new(Service::new(
-        Arc::new(LogStore::new(gateway.log.clone())),
+        store,
         gateway.directory.clone(),
         Arc::new(MediaStore::open(dir.join("media"), &MediaConfig::default())?),
         Receipts::Issue,

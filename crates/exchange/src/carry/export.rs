@@ -1,4 +1,4 @@
-//! Makes a file out of a log.
+//! Makes a file out of a store.
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use httt_feed::{AgencyCode, FeedId, Lane};
-use httt_log::{Log, ReadError};
 
-use super::plan::{Packed, entries_after};
+use super::plan::{Packed, read_pack};
 use super::{Encoder, Manifest, MediaPart, MediaPiece};
-use crate::{MAX_CALL_BYTES, MAX_MEDIA_RANGE, Media, MediaError, SharedDirectory};
+use crate::{MAX_CALL_BYTES, MAX_MEDIA_RANGE, Media, MediaError, SharedDirectory, Store, StoreError};
 
 /// What goes into a file.
 #[derive(Debug, Clone)]
@@ -82,16 +81,16 @@ pub enum ExportError {
         /// So many.
         feeds: usize,
     },
-    /// The log.
+    /// The store.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Store(#[from] StoreError),
     /// The media store.
     #[error(transparent)]
     Media(#[from] MediaError),
     /// Compression.
     #[error("entries cannot be packed: {0}")]
     Pack(#[from] io::Error),
-    /// The log or the media changed under the export in a way they never do.
+    /// The store or the media changed under the export in a way they never do.
     #[error("{0} is not as it was a moment ago")]
     Changed(String),
 }
@@ -115,7 +114,7 @@ impl ExportError {
             Self::TooManyFeeds { feeds } => {
                 format!("{feeds} luồng là quá nhiều cho một tệp; hãy xuất từng phần với --feed hoặc --lane")
             }
-            Self::Read(_) | Self::Media(_) | Self::Pack(_) | Self::Changed(_) => {
+            Self::Store(_) | Self::Media(_) | Self::Pack(_) | Self::Changed(_) => {
                 "không đọc được dữ liệu của nút".to_owned()
             }
         }
@@ -125,15 +124,15 @@ impl ExportError {
 /// What exporting needs of a node.
 #[derive(Clone)]
 pub struct Exporter {
-    pub(super) log: Log,
+    pub(super) store: Arc<dyn Store>,
     pub(super) directory: SharedDirectory,
     pub(super) media: Arc<dyn Media>,
 }
 
 impl Exporter {
-    /// Exports from `log` and `media`.
-    pub fn new(log: Log, directory: SharedDirectory, media: Arc<dyn Media>) -> Self {
-        Self { log, directory, media }
+    /// Exports from `store` and `media`.
+    pub fn new(store: Arc<dyn Store>, directory: SharedDirectory, media: Arc<dyn Media>) -> Self {
+        Self { store, directory, media }
     }
 
     /// Begins a file. `earlier` is one that the reader made, or the one made for it before: what it tells the reader
@@ -181,7 +180,7 @@ impl Export {
     /// The file's next bytes, at most a frame; `None`: that was all.
     ///
     /// # Errors
-    /// The log or the media cannot be read; the file is then of no use.
+    /// The store or the media cannot be read; the file is then of no use.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ExportError> {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
@@ -189,12 +188,11 @@ impl Export {
         let Some(encoder) = &mut self.encoder else { return Ok(None) };
         if let Some(Packed { feed, after, count }) = self.packs.pop_front() {
             let last = after + count as u64;
-            let entries = entries_after(&self.source.log, &feed, after, MAX_CALL_BYTES, last)?;
+            let entries = read_pack(self.source.store.as_ref(), &feed, after, MAX_CALL_BYTES, last).await?;
             if entries.len() != count {
                 return Err(ExportError::Changed(feed.to_string()));
             }
-            let bytes = encoder.entries(&feed, entries.into_iter().map(|entry| entry.bytes).collect())?;
-            return Ok(Some(bytes));
+            return Ok(Some(encoder.entries(&feed, entries)?));
         }
         if let Some(part) = self.media.front_mut() {
             let most = (part.until - part.from).min(MAX_MEDIA_RANGE as u64) as usize;

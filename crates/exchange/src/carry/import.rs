@@ -1,11 +1,10 @@
-//! Takes a file into a log.
+//! Takes a file into a store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use httt_feed::{AgencyCode, Digest, Directory, FeedId, Lane, Refusal};
-use httt_log::{CommitError, Log, Transaction};
+use httt_feed::{AgencyCode, Digest, Directory, FeedId, Lane, Refusal, VerifiedBatch};
 
 use super::report::BrokenReport;
 use super::{
@@ -14,8 +13,9 @@ use super::{
 use crate::admit::Admission;
 use crate::evidence::{Evidence, two_stories};
 use crate::founding::Beginning;
-use crate::store::commit_with_receipts;
-use crate::{Alarm, Gate, LogStore, Media, MediaError, OwnFeeds, SharedDirectory, StoppedFeeds, admit};
+use crate::{
+    Alarm, Gate, Media, MediaError, OwnFeeds, Receipts, SharedDirectory, StoppedFeeds, Store, StoreError, admit,
+};
 
 /// Bytes handed to the decoder at a time: what it may hold beside one frame.
 const SLICE_BYTES: usize = 64 << 10;
@@ -23,9 +23,7 @@ const SLICE_BYTES: usize = 64 << 10;
 /// What importing needs of a node.
 #[derive(Clone)]
 pub struct Importer {
-    log: Log,
-    /// The same log, as evidence is kept in.
-    store: LogStore,
+    store: Arc<dyn Store>,
     directory: SharedDirectory,
     media: Arc<dyn Media>,
     stopped: StoppedFeeds,
@@ -34,10 +32,15 @@ pub struct Importer {
 }
 
 impl Importer {
-    /// Imports into `log` and `media`, through the `gate` that whatever else takes entries into this log goes through.
-    pub fn new(log: Log, directory: SharedDirectory, media: Arc<dyn Media>, stopped: StoppedFeeds, gate: Gate) -> Self {
-        let (store, own) = (LogStore::new(log.clone()), OwnFeeds::default());
-        Self { store, log, directory, media, stopped, gate, own }
+    /// Imports into `store` and `media`, through the `gate` that whatever else takes entries into it goes through.
+    pub fn new(
+        store: Arc<dyn Store>,
+        directory: SharedDirectory,
+        media: Arc<dyn Media>,
+        stopped: StoppedFeeds,
+        gate: Gate,
+    ) -> Self {
+        Self { store, directory, media, stopped, gate, own: OwnFeeds::default() }
     }
 
     /// Takes what gets a receipt only when this node has back what it had said itself, as for a push.
@@ -63,7 +66,7 @@ impl Importer {
     /// Whether a feed may enter here. The exchange stores what anybody says to anybody; others what they may read, and
     /// the directory before they are known themselves.
     fn concerns(&self, directory: &Directory, feed: &FeedId) -> Result<(), Outcome> {
-        let own = self.log.origin();
+        let own = self.store.origin();
         let gateway = directory.gateway();
         if feed.lane == Lane::Local {
             return Err(Outcome::NotForThisNode);
@@ -73,7 +76,7 @@ impl Importer {
         }
         if gateway == Some(own) && feed.origin != *own {
             // As for a push.
-            let here = |feed: &FeedId| self.log.head(feed).map_or(0, |head| head.sequence);
+            let here = |feed: &FeedId| self.head(feed);
             if let Some(not_yet) = self.own.waits(directory, own, &here).or(self.own.misses(&feed.origin, &here)) {
                 return Err(Outcome::Unavailable(not_yet.to_string()));
             }
@@ -90,7 +93,7 @@ impl Importer {
     }
 
     fn is_exchange(&self) -> bool {
-        self.directory.get().gateway() == Some(self.log.origin())
+        self.directory.get().gateway() == Some(self.store.origin())
     }
 
     /// Whether a newer directory may make it good. The exchange's own is never behind.
@@ -116,13 +119,24 @@ impl Importer {
     }
 
     fn evidence(&self) -> Evidence<'_> {
-        Evidence::new(&self.store, &self.stopped)
+        Evidence::new(self.store.as_ref(), &self.stopped)
     }
 
     async fn admit(&self, feed: &FeedId, entries: Vec<Bytes>) -> Admission {
-        let (directory, head, feed) = (self.directory.get(), self.log.head(feed), feed.clone());
+        let (directory, head, feed) = (self.directory.get(), self.store.head(feed), feed.clone());
         // Verifying a pack is work for a thread that may be busy.
         tokio::task::spawn_blocking(move || admit(&directory, &feed, head, &entries)).await.unwrap_or_default()
+    }
+
+    /// As for a push; the origin gets its receipts with the next file back.
+    fn receipts(&self, feed: &FeedId) -> Receipts {
+        let own = self.store.origin();
+        let gateway = self.directory.get().gateway() == Some(own);
+        if gateway && feed.origin != *own { Receipts::Issue } else { Receipts::None }
+    }
+
+    fn head(&self, feed: &FeedId) -> u64 {
+        self.store.head(feed).map_or(0, |head| head.sequence)
     }
 }
 
@@ -147,7 +161,7 @@ pub struct Import {
 }
 
 impl Import {
-    /// Takes the file's next bytes, and into the log whatever they complete. When it returns, what was taken is on disk.
+    /// Takes the file's next bytes, and into the store whatever they complete. When it returns, what was taken is durable.
     /// `false`: the file is broken, and the rest of it need not be read.
     pub async fn push(&mut self, bytes: &[u8]) -> bool {
         for slice in bytes.chunks(SLICE_BYTES) {
@@ -202,7 +216,7 @@ impl Import {
                 _ => Outcome::Taken,
             });
             ok &= outcome.is_good();
-            let head = self.node.log.head(&range.feed).map_or(0, |head| head.sequence);
+            let head = self.node.head(&range.feed);
             FeedReport::new(&manifest, &range.feed, (progress.taken, progress.held, head), &outcome)
         });
         let feeds = feeds.collect();
@@ -217,7 +231,7 @@ impl Import {
             maker: Some(manifest.maker.to_string()),
             reader: Some(manifest.reader.to_string()),
             made_at_ms: Some(manifest.made_at_ms),
-            for_somebody_else: manifest.reader != *self.node.log.origin(),
+            for_somebody_else: manifest.reader != *self.node.store.origin(),
             more: manifest.more,
             feeds,
             media,
@@ -231,7 +245,7 @@ impl Import {
                 // What is held already is told even if its piece is not in this file.
                 let named: Vec<Digest> = manifest.media.iter().map(|part| part.digest).collect();
                 for digest in named {
-                    if let Ok(stat) = self.node.media.stat(self.node.log.origin(), digest, false).await {
+                    if let Ok(stat) = self.node.media.stat(self.node.store.origin(), digest, false).await {
                         let outcome = if stat.complete { MediaOutcome::Complete } else { MediaOutcome::Absent };
                         self.media.insert(digest, (outcome, stat.held));
                     }
@@ -266,25 +280,23 @@ impl Import {
         let maker = self.manifest.as_ref().map(|manifest| manifest.maker.clone());
         let Admission { batches, refused } = self.node.admit(&feed, entries).await;
         if !batches.is_empty() {
-            // As for a push; the origin gets its receipts with the next file back.
-            let committed = if self.node.is_exchange() && feed.origin != *self.node.log.origin() {
-                commit_with_receipts(&self.node.log, batches.clone()).await
-            } else {
-                self.node.log.commit(Transaction::copy(batches.clone())).await
-            };
-            match committed {
-                Ok(committed) => {
-                    let held = committed.copied.iter().filter(|placed| placed.duplicate).count() as u64;
-                    progress.held += held;
-                    progress.taken += committed.copied.len() as u64 - held;
-                }
-                Err(CommitError::Refused(refusal)) => {
+            let before = self.node.head(&feed);
+            let outcome = self.node.store.take(batches.clone(), self.node.receipts(&feed)).await;
+            // Of a store that takes one batch after the other some may be in, whatever became of the rest.
+            let now = if outcome.is_ok() { u64::MAX } else { self.node.head(&feed) };
+            let (held, new): (Vec<u64>, Vec<u64>) =
+                batches.iter().map(VerifiedBatch::sequence).partition(|sequence| *sequence <= before);
+            progress.held += held.len() as u64;
+            progress.taken += new.iter().filter(|sequence| **sequence <= now).count() as u64;
+            match outcome {
+                Ok(_) => {}
+                Err(StoreError::Refused(refusal)) => {
                     self.node.evidence().keep_from(&feed, &refusal, &batches).await;
                     progress.ended = Some(self.node.outcome_of(&feed, refusal));
                     return;
                 }
                 Err(error) => {
-                    tracing::error!(%feed, %error, "the log does not take what was brought by hand");
+                    tracing::error!(%feed, %error, "the store does not take what was brought by hand");
                     progress.ended = Some(Outcome::Unavailable(error.to_string()));
                     return;
                 }
@@ -310,7 +322,7 @@ impl Import {
     }
 
     async fn take_media(&mut self, piece: MediaPiece) {
-        let (own, digest) = (self.node.log.origin(), piece.digest);
+        let (own, digest) = (self.node.store.origin(), piece.digest);
         let before = match self.node.media.stat(own, digest, false).await {
             Ok(stat) => stat,
             Err(error) => {

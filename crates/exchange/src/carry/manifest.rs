@@ -10,15 +10,15 @@ use crate::copier::head_from_wire;
 /// What a file says of itself. Not signed: it explains, and decides nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// The node whose log it was made from.
+    /// The node that made it.
     pub maker: AgencyCode,
     /// The member it was made for.
     pub reader: AgencyCode,
     /// When, Unix ms by the maker's clock.
     pub made_at_ms: i64,
-    /// The maker's log.
+    /// The history it was made from: the maker's log, or its store.
     pub log_id: Vec<u8>,
-    /// Entries in that log.
+    /// How long that was.
     pub position: u64,
     /// What is in the file, in its order.
     pub ranges: Vec<Range>,
@@ -32,6 +32,19 @@ pub struct Manifest {
     pub wanted: Vec<MediaPart>,
     /// Entries were left out: there was no room.
     pub more: bool,
+    /// Entries that would have gone in, and that the maker lacks at this time.
+    pub away: Vec<Away>,
+}
+
+/// Entries of a feed that are in an archive, were let go, or got lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Away {
+    /// The feed.
+    pub feed: FeedId,
+    /// They begin after this sequence,
+    pub after: u64,
+    /// and end with this one.
+    pub until: u64,
 }
 
 /// Entries `first` to `last` of a feed.
@@ -98,6 +111,7 @@ impl Manifest {
             from: part.from,
             until: part.until,
         };
+        let away = |away: &Away| wire::Want { feed: Some(away.feed.to_wire()), after: away.after, until: away.until };
         pb::Manifest {
             maker: self.maker.to_string(),
             reader: self.reader.to_string(),
@@ -110,6 +124,7 @@ impl Manifest {
             media: self.media.iter().map(media).collect(),
             wanted: self.wanted.iter().map(media).collect(),
             more: self.more,
+            away: self.away.iter().map(away).collect(),
         }
     }
 
@@ -131,6 +146,8 @@ impl Manifest {
                 .collect::<Result<_, _>>()
         };
         limited("ranges", message.ranges.len(), MAX_CARRIED_FEEDS)?;
+        limited("away", message.away.len(), MAX_CARRIED_FEEDS)?;
+        let away = message.away.iter().map(|want| away_of(want).ok_or_else(|| "away: not a range".to_owned()));
         let ranges = message.ranges.iter().map(|range| range_of(range).ok_or_else(|| "ranges: not a range".to_owned()));
         if message.log_id.len() != 16 {
             return Err("log_id: it has not 16 bytes".to_owned());
@@ -146,6 +163,7 @@ impl Manifest {
             media: media("media", &message.media)?,
             wanted: media("wanted", &message.wanted)?,
             more: message.more,
+            away: away.collect::<Result<_, _>>()?,
             log_id: message.log_id,
         })
     }
@@ -159,6 +177,11 @@ fn range_of(message: &pb::Range) -> Option<Range> {
     let feed = FeedId::from_wire(message.feed.as_ref()?).ok()?;
     let last = Head { sequence: message.last, digest: Digest::from_slice(&message.digest)? };
     (1..=message.last).contains(&message.first).then_some(Range { feed, first: message.first, last })
+}
+
+fn away_of(message: &wire::Want) -> Option<Away> {
+    let feed = FeedId::from_wire(message.feed.as_ref()?).ok()?;
+    (message.after < message.until).then_some(Away { feed, after: message.after, until: message.until })
 }
 
 fn media_part(message: &pb::MediaPart) -> Option<MediaPart> {

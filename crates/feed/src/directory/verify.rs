@@ -44,7 +44,7 @@ impl Directory {
         if let Some((origin, key)) = &self.own
             && *origin == feed.origin
             && key.id() == batch.key()
-            && entry.is_none_or(|entry| entry.revoked.is_none())
+            && (feed.lane == Lane::Local || entry.is_none_or(|entry| entry.revoked.is_none()))
         {
             return Ok((Cow::Borrowed(key), false));
         }

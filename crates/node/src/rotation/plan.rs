@@ -15,6 +15,8 @@ pub struct Seen {
     pub old: Option<Fingerprint>,
     /// The node is a carrier, which cannot offer keys.
     pub carrier: bool,
+    /// Other processes seal with the same key: whether all have the next one only their operator knows.
+    pub shared: bool,
     /// The node's keys as the directory has them, and whether they are revoked.
     pub keys: BTreeMap<Fingerprint, bool>,
 }
@@ -45,7 +47,7 @@ pub fn next_step(seen: &Seen) -> Step {
         (Some(old), Some(next)) if *old == seen.in_use && good(next) => Step::Switch,
         (Some(old), _) if *old == seen.in_use => Step::Wait,
         (Some(old), _) if revoked(old) => Step::Forget,
-        (Some(_), _) if seen.carrier || !good(&seen.in_use) => Step::Wait,
+        (Some(_), _) if seen.carrier || seen.shared || !good(&seen.in_use) => Step::Wait,
         (Some(_), _) => Step::Retire,
         (None, Some(next)) if revoked(next) => Step::Discard,
         (None, Some(next)) if good(next) => Step::Switch,
@@ -74,6 +76,7 @@ mod tests {
             next: next.map(key),
             old: old.map(key),
             carrier: false,
+            shared: false,
             keys: keys.iter().map(|(name, revoked)| (key(name), *revoked)).collect(),
         }
     }
@@ -119,6 +122,17 @@ mod tests {
         assert_eq!(next_step(&seen("a", Some("b"), None, &[("a", true)])), Step::Wait);
         assert_eq!(next_step(&seen("a", Some("b"), None, &[("a", true), ("b", false)])), Step::Switch);
         assert_eq!(next_step(&seen("b", None, Some("a"), &[("a", true), ("b", false)])), Step::Forget);
+    }
+
+    #[test]
+    fn where_several_share_a_key_each_switches_by_itself_and_their_operator_revokes_the_old_one() {
+        let shared = |seen: Seen| Seen { shared: true, ..seen };
+        assert_eq!(next_step(&shared(seen("a", Some("b"), None, &[("a", false)]))), Step::Offer);
+        assert_eq!(next_step(&shared(seen("a", Some("b"), None, &[("a", false), ("b", false)]))), Step::Switch);
+        assert_eq!(next_step(&shared(seen("b", None, Some("a"), &[("a", false), ("b", false)]))), Step::Wait);
+        assert_eq!(next_step(&shared(seen("b", None, Some("a"), &[("a", true), ("b", false)]))), Step::Forget);
+        // Late, after the revocation.
+        assert_eq!(next_step(&shared(seen("a", Some("b"), None, &[("a", true), ("b", false)]))), Step::Switch);
     }
 
     #[test]

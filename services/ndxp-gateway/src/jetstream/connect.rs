@@ -215,6 +215,13 @@ impl Connection {
         }
     }
 
+    /// Deletes one message; it may be gone already.
+    pub(super) async fn delete(&self, prefix: &str, lane: Lane, at: u64) -> Result<(), StoreError> {
+        self.check()?;
+        let stream = self.context.get_stream_no_info(subject::stream(prefix, lane)).await.map_err(away)?;
+        stream.delete_message(at).await.map(drop).map_err(away)
+    }
+
     /// The subject's first message at or after `from`, as its headers claim it; `None`: there is none.
     pub(super) async fn next(&self, prefix: &str, feed: &FeedId, from: u64) -> Result<Option<Message>, StoreError> {
         use async_nats::jetstream::stream::RawMessageErrorKind;

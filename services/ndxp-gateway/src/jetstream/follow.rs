@@ -129,21 +129,14 @@ impl Shared {
             self.take_home(feed).await?;
             drop(turn);
             if feed.lane == Lane::Directory {
-                // It may be what entries were waiting for.
-                for feed in subject::LANES.into_iter().flat_map(|lane| self.index(|index| index.feeds(lane))) {
-                    self.catch_up(&feed).await?;
+                // It may bring the key that receipts were waiting for.
+                for feed in self.index(|index| index.feeds(Lane::Report)).iter().filter(|feed| self.is_own(feed)) {
+                    let _turn = self.turn(feed).await;
+                    self.take_home(feed).await?;
                 }
             }
-            return Ok(());
         }
-        self.catch_up(feed).await
-    }
-
-    async fn catch_up(&self, feed: &FeedId) -> Result<(), StoreError> {
-        if !self.is_own(feed) && self.index(|index| index.ahead(feed)).is_some() {
-            let _turn = self.turn(feed).await;
-            self.advance(feed).await?;
-        }
+        // What members said counts once its receipt is there.
         Ok(())
     }
 
@@ -161,7 +154,6 @@ impl Shared {
         }
         for feed in others {
             let _turn = self.turn(&feed).await;
-            self.advance(&feed).await?;
             self.receipt_end(&feed).await?;
             self.tell_missing(&feed)?;
         }

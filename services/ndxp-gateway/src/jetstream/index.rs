@@ -1,7 +1,8 @@
 //! Where each batch is: what a gateway process knows of the streams, without I/O.
 //!
 //! A feed's place in its stream is a claim (a header said so) until the batch was read; a head is proven (a verified
-//! batch, or a receipt of ours) and never goes back. What lies between the two is missing, and asked for again.
+//! batch, or a receipt of ours) and never goes back. What lies between the two is missing, and asked for again. Of a member's
+//! feed the head is the last batch that has a receipt: what is there beyond it was not taken yet.
 
 use std::collections::BTreeMap;
 
@@ -146,11 +147,10 @@ impl Index {
         self.feeds.get(feed)?.claims.places.get(&sequence).copied()
     }
 
-    /// The highest claim beyond the proven head.
-    pub(super) fn ahead(&self, feed: &FeedId) -> Option<(u64, Place)> {
-        let track = self.feeds.get(feed)?;
-        let (sequence, place) = track.claims.places.last_key_value()?;
-        (*sequence > track.head.map_or(0, |head| head.sequence)).then_some((*sequence, *place))
+    /// The highest claim beyond `known`.
+    pub(super) fn ahead(&self, feed: &FeedId, known: Option<Head>) -> Option<(u64, Place)> {
+        let (sequence, place) = self.feeds.get(feed)?.claims.places.last_key_value()?;
+        (*sequence > known.map_or(0, |head| head.sequence)).then_some((*sequence, *place))
     }
 
     /// Places of the batches after `after`, without a gap: one if there is any, more while they fit in `max_bytes`.

@@ -6,13 +6,15 @@
 //!
 //! JetStream is transport, not truth. Each message is one sealed batch, untouched, one stream a lane; what is read is
 //! verified again. Batches are published with the expected latest message of their subject, so of two processes that
-//! take the same feed at once one is first, the other looks again. What JetStream lost is found by sequence and digest and
+//! take the same feed at once one is first, the other looks again. What was taken is what has a receipt: nothing else is
+//! told or served, and a revocation names exactly that. What JetStream lost is found by sequence and digest and
 //! asked of its origin (`StoreError::Away`, wants); the gateway's own feeds are whole in each process's log.
 //! `docs/jetstream.md` says what follows from that for operators.
 
 mod config;
 mod connect;
 mod durable;
+mod fence;
 mod fit;
 mod follow;
 mod headers;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use httt_exchange::{MAX_CALL_BYTES, StoreError, receipt_events};
-use httt_feed::{Audience, FeedId, Head, Lane, MAX_BATCH_BYTES, MAX_EVENTS_PER_BATCH, VerifiedBatch};
+use httt_feed::{Audience, FeedId, Head, Lane, Link, MAX_BATCH_BYTES, MAX_EVENTS_PER_BATCH, Refusal, VerifiedBatch};
 use httt_log::{NewEvent, Placed, Transaction};
 use httt_wire::{Message as _, Name as _, exchange as wire};
 
@@ -36,25 +36,27 @@ pub(super) enum Second {
 }
 
 impl Shared {
-    /// Says events of one own feed that travels. What is said already is not said again.
-    pub(super) async fn say_in(&self, feed: &FeedId, events: &[NewEvent], second: Second) -> Result<(), StoreError> {
+    /// Says events of one own feed that travels, as `say` decides on them once everything said there is in the log, and
+    /// the directory that its latest fence asks for. What is said already is not said again.
+    pub(super) async fn say_in(
+        &self,
+        feed: &FeedId,
+        say: impl Fn() -> Result<Vec<NewEvent>, StoreError> + Send + Sync,
+        second: Second,
+    ) -> Result<(), StoreError> {
         let _turn = self.turn(feed).await;
         for _ in 0..MAX_CONFLICTS {
             let expected = self.index(|index| index.last(feed));
-            self.take_home(feed).await?;
-            while let Some((sequence, place)) = self.index(|index| index.ahead(feed)) {
-                if !matches!(self.find(feed, sequence, place).await?, Found::Missing) {
-                    return Err(away(format!(
-                        "{feed} has entries there that this process cannot take home; start the process whose log has \
-                         them"
-                    )));
-                }
+            self.come_home(feed).await?;
+            // Before it is decided: the directory may come in between.
+            let past = self.is_past_fence(feed)?;
+            let mut fresh = self.unsaid(say()?)?;
+            if !past && !fresh.is_empty() {
+                self.await_directory(feed).await?;
+                fresh = self.unsaid(say()?)?;
             }
-            let mut fresh = Vec::new();
-            for event in events {
-                if self.own.log.event(event.id)?.is_none() {
-                    fresh.push(event.clone());
-                }
+            if !fresh.is_empty() {
+                self.may_seal()?;
             }
             let head = self.own.log.head(feed);
             if second != Second::Insist && second != Second::GiveUp(head) {
@@ -66,6 +68,64 @@ impl Shared {
             self.sync(feed).await?;
         }
         Err(away(format!("other gateway processes are always quicker on {feed}; try again")))
+    }
+
+    /// Those that the log does not have.
+    fn unsaid(&self, events: Vec<NewEvent>) -> Result<Vec<NewEvent>, StoreError> {
+        let mut fresh = Vec::new();
+        for event in events {
+            if self.own.log.event(event.id)?.is_none() {
+                fresh.push(event);
+            }
+        }
+        Ok(fresh)
+    }
+
+    /// Takes one batch that this gateway said once and that comes back from elsewhere. The caller has the feed's turn.
+    pub(super) async fn take_own(&self, batch: &VerifiedBatch) -> Result<(), StoreError> {
+        let (feed, sequence) = (batch.feed(), batch.sequence());
+        for _ in 0..MAX_CONFLICTS {
+            let expected = self.index(|index| index.last(feed));
+            self.come_home(feed).await?;
+            match httt_feed::follow(self.own.log.head(feed).as_ref(), batch)? {
+                Link::Held if self.own.log.batch_digest(feed, sequence)? == Some(batch.digest()) => return Ok(()),
+                Link::Held => return Err(Refusal::Fork { feed: feed.clone(), sequence }.into()),
+                Link::Next if self.publish(batch, expected).await?.is_some() => {
+                    return self.keep(vec![batch.clone()]).await;
+                }
+                Link::Next => self.sync(feed).await?,
+            }
+        }
+        Err(away(format!("other gateway processes are always quicker on {feed}; try again")))
+    }
+
+    /// Takes all of a feed home that is known to be there.
+    async fn come_home(&self, feed: &FeedId) -> Result<(), StoreError> {
+        self.take_home(feed).await?;
+        if !self.has_more(feed).await? {
+            return Ok(());
+        }
+        if feed.lane != Lane::Directory {
+            // It may be sealed with a key that the directory brings.
+            self.directory_home().await?;
+            self.take_home(feed).await?;
+            if !self.has_more(feed).await? {
+                return Ok(());
+            }
+        }
+        Err(away(format!(
+            "{feed} has entries there that this process cannot take home; start the process whose log has them"
+        )))
+    }
+
+    /// Whether an own feed has something there that is not in the log.
+    async fn has_more(&self, feed: &FeedId) -> Result<bool, StoreError> {
+        while let Some((sequence, place)) = self.index(|index| index.ahead(feed, self.own.log.head(feed))) {
+            if !matches!(self.find(feed, sequence, place).await?, Found::Missing) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Seals and publishes, the first batch with the guard `expected`; `false`: another process was quicker with (the
@@ -132,6 +192,9 @@ impl Shared {
 
     /// Appends to the log what other processes said. The caller has the feed's turn.
     pub(super) async fn take_home(&self, feed: &FeedId) -> Result<(), StoreError> {
+        if feed.lane == Lane::Directory && self.own.directory.get().gateway().is_none() {
+            self.found(feed).await?;
+        }
         loop {
             let after = self.own.log.head(feed).map_or(0, |head| head.sequence);
             let batches = self.find_run(feed, after, MAX_CALL_BYTES, HOME_BATCHES).await?;
@@ -141,6 +204,16 @@ impl Shared {
             tracing::debug!(%feed, batches = batches.len(), "taken home");
             self.keep(batches).await?;
         }
+    }
+
+    /// Takes the beginning of the directory home, which an older key of this gateway may have sealed.
+    async fn found(&self, feed: &FeedId) -> Result<(), StoreError> {
+        let mut entries = Vec::new();
+        for (_, place) in self.index(|index| index.run(feed, 0, MAX_CALL_BYTES)) {
+            entries.extend(self.connection.get(&self.settings.prefix, feed.lane, place.at).await?);
+        }
+        let admitted = httt_exchange::admit(&self.own.directory.get(), feed, None, &entries);
+        if admitted.batches.is_empty() { Ok(()) } else { self.keep(admitted.batches).await }
     }
 
     /// Brings back into JetStream what it lost of an own feed. The caller has the feed's turn.
@@ -187,11 +260,15 @@ impl Shared {
             behind.push(batch.clone());
             first = batch;
         }
-        let placed = behind.into_iter().rev().chain(unreceipted).map(|batch| self.placed(&batch));
-        let events = receipt_events(&placed.collect::<Vec<_>>());
+        let batches: Vec<_> = behind.into_iter().rev().chain(unreceipted).collect();
+        let events = || {
+            // Those before one that is not good any more: whoever brought that is told.
+            let good = batches.iter().take_while(|batch| self.still_good(batch).is_ok());
+            Ok(receipt_events(&good.map(|batch| self.placed(batch)).collect::<Vec<_>>()))
+        };
         let audience = Audience::One(feed.origin.clone());
         let receipts = FeedId::new(self.own.log.origin().clone(), audience, Lane::Report);
-        self.say_in(&receipts, &events, Second::Insist).await
+        self.say_in(&receipts, events, Second::Insist).await
     }
 
     fn placed(&self, batch: &VerifiedBatch) -> Placed {
@@ -207,7 +284,7 @@ impl Shared {
 
     /// Gives receipts for the end of a feed, if somebody left it without. The caller has the feed's turn.
     pub(super) async fn receipt_end(&self, feed: &FeedId) -> Result<(), StoreError> {
-        let Some(head) = self.index(|index| index.head(feed)) else { return Ok(()) };
+        let Some(head) = self.tail(feed, None).await? else { return Ok(()) };
         if self.receipt_of(feed, head)?.is_some() {
             return Ok(());
         }

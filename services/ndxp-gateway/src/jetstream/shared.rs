@@ -162,16 +162,17 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes in what the streams have of every feed at this moment, also of those that nobody heard of yet.
-    pub(super) async fn sync_all(&self) -> Result<(), StoreError> {
-        // The directory comes first: what the others say is verified by it.
-        for lane in subject::LANES {
+    /// Takes in what the gateway's processes have said up to this moment: the directory, and what was taken.
+    pub(super) async fn sync_own(&self) -> Result<(), StoreError> {
+        // The directory comes first: the others are verified by it.
+        for lane in [Lane::Directory, Lane::Report] {
             let mut feeds: BTreeSet<FeedId> = self.index(|index| index.feeds(lane)).into_iter().collect();
             feeds.extend(self.connection.feeds(&self.settings.prefix, lane).await?);
-            let syncs = feeds.into_iter().map(|feed| async move {
+            let own = feeds.into_iter().filter(|feed| self.is_own(feed));
+            let syncs = own.map(|feed| async move {
                 let _turn = self.turn(&feed).await;
                 self.sync(&feed).await?;
-                if self.is_own(&feed) { self.take_home(&feed).await } else { self.advance(&feed).await }
+                self.take_home(&feed).await
             });
             let mut syncs = futures_util::stream::iter(syncs).buffer_unordered(READ_AHEAD);
             while let Some(synced) = syncs.next().await {
@@ -243,17 +244,19 @@ impl Shared {
         Ok(batches)
     }
 
-    /// Moves the head of another origin's feed to the furthest batch that proves to be there. The caller has its turn.
-    pub(super) async fn advance(&self, feed: &FeedId) -> Result<(), StoreError> {
-        while let Some((sequence, place)) = self.index(|index| index.ahead(feed)) {
+    /// The furthest batch of another origin's feed that proves to be there, whether or not it has its receipt yet; `known`
+    /// proved to be. The caller has the feed's turn.
+    pub(super) async fn tail(&self, feed: &FeedId, known: Option<Head>) -> Result<Option<Head>, StoreError> {
+        let head = self.index(|index| index.head(feed));
+        let mut known = head.into_iter().chain(known).max_by_key(|head| head.sequence);
+        while let Some((sequence, place)) = self.index(|index| index.ahead(feed, known)) {
             match self.find(feed, sequence, place).await? {
                 Found::Missing => {}
                 Found::Unverified(refusal) => {
                     tracing::debug!(%feed, sequence, %refusal, "an entry waits for the directory");
-                    return Ok(());
+                    break;
                 }
                 Found::Batch(batch) => {
-                    let known = self.index(|index| index.head(feed));
                     if let Err(refusal @ (Refusal::Fork { .. } | Refusal::BrokenChain { .. })) =
                         httt_feed::follow(known.as_ref(), &batch)
                     {
@@ -261,9 +264,22 @@ impl Shared {
                         self.index(|index| index.lost(feed, sequence, place.at));
                         continue;
                     }
-                    self.index(|index| index.learn(feed, batch.head()));
+                    known = Some(batch.head());
                 }
             }
+        }
+        Ok(known)
+    }
+
+    /// Deletes a batch from where it was published, since it is not good any more. If the servers do not, readers take it
+    /// for missing all the same.
+    pub(super) async fn let_go(&self, batch: &VerifiedBatch) -> Result<(), StoreError> {
+        let (feed, prefix) = (batch.feed(), &self.settings.prefix);
+        let Some(place) = self.index(|index| index.place(feed, batch.sequence())) else { return Ok(()) };
+        // Another one may have come there since.
+        if self.connection.get(prefix, feed.lane, place.at).await?.as_ref() == Some(batch.bytes()) {
+            self.connection.delete(prefix, feed.lane, place.at).await?;
+            self.index(|index| index.lost(feed, batch.sequence(), place.at));
         }
         Ok(())
     }

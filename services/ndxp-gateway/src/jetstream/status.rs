@@ -28,6 +28,9 @@ pub struct StoreStatus {
     /// Why acknowledged entries may be lost; absent: the servers promise to keep them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volatile: Option<String>,
+    /// Why this process says nothing, no receipts either; absent: it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silent: Option<String>,
     /// One a lane.
     pub streams: Vec<StreamStatus>,
 }
@@ -74,6 +77,7 @@ impl Shared {
             kind: "jetstream",
             connected: self.connection.client().connection_state() == State::Connected,
             volatile: self.connection.volatile().map(str::to_owned),
+            silent: self.sealing_fault(),
             streams: streams.collect(),
         }
     }

@@ -1,9 +1,10 @@
 //! The store that the exchange serves.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use httt_exchange::{BoxFuture, Receipts, Store, StoreError};
+use httt_exchange::{BoxFuture, Receipts, Store, StoreError, revoked_members};
 use httt_feed::{AgencyCode, Digest, FeedId, Head, Lane, Link, Refusal, VerifiedBatch};
 use httt_log::{FeedHead, NewEvent, Transaction};
 use httt_wire::exchange as wire;
@@ -66,14 +67,14 @@ impl JetStreamStore {
         self.shared.status()
     }
 
-    /// Takes one batch, unless it is there.
-    async fn take_one(&self, batch: &VerifiedBatch) -> Result<(), StoreError> {
+    /// Publishes one batch, unless it is there. `tail`: the furthest one that proved to be there; it moves on.
+    async fn take_one(&self, batch: &VerifiedBatch, tail: &mut Option<Head>) -> Result<(), StoreError> {
         let (shared, feed) = (&self.shared, batch.feed());
         for _ in 0..MAX_CONFLICTS {
             let expected = shared.index(|index| index.last(feed));
-            shared.advance(feed).await?;
-            let head = shared.index(|index| index.head(feed));
-            match httt_feed::follow(head.as_ref(), batch)? {
+            *tail = shared.tail(feed, *tail).await?;
+            match httt_feed::follow(tail.as_ref(), batch)? {
+                Link::Held if *tail == Some(batch.head()) => return Ok(()),
                 Link::Held => {
                     return match self.digest_of(feed, batch.sequence()).await? {
                         Some(digest) if digest == batch.digest() => Ok(()),
@@ -85,11 +86,14 @@ impl JetStreamStore {
                     };
                 }
                 Link::Next if shared.publish(batch, expected).await?.is_some() => {
-                    shared.index(|index| index.learn(feed, batch.head()));
+                    *tail = Some(batch.head());
                     return Ok(());
                 }
                 // Another process took a batch of this feed, or JetStream lost some.
-                Link::Next => shared.sync(feed).await?,
+                Link::Next => {
+                    shared.sync(feed).await?;
+                    *tail = None;
+                }
             }
         }
         Err(away(format!("other gateway processes write {feed} at the same time; come back")))
@@ -102,15 +106,17 @@ impl JetStreamStore {
     ) -> Result<Vec<wire::Receipt>, StoreError> {
         let Some(feed) = batches.first().map(|batch| batch.feed().clone()) else { return Ok(Vec::new()) };
         let shared = &self.shared;
-        if shared.is_own(&feed) {
-            // It says what it has to say by `say`.
-            let caller = feed.origin.clone();
-            return Err(Refusal::WrongMember { caller, feed }.into());
-        }
         let _turn = shared.turn(&feed).await;
-        let (mut taken, mut outcome) = (0, Ok(()));
+        if shared.is_own(&feed) {
+            // It says what it has to say by `say`: this is what it said once, and comes back.
+            for batch in &batches {
+                shared.take_own(batch).await?;
+            }
+            return Ok(Vec::new());
+        }
+        let (mut taken, mut tail, mut outcome) = (0, None, Ok(()));
         for batch in &batches {
-            outcome = self.take_one(batch).await;
+            outcome = self.take_one(batch, &mut tail).await;
             if outcome.is_err() {
                 break;
             }
@@ -118,14 +124,29 @@ impl JetStreamStore {
         }
         // Each is taken on its own, so what was taken before a failure stays, and has its receipt.
         let taken = batches.get(..taken).unwrap_or_default();
-        if receipts == Receipts::None {
-            return outcome.map(|()| Vec::new());
-        }
         let given = shared.give_receipts(&feed, taken).await;
         outcome?;
         given?;
-        let given = taken.iter().map(|batch| shared.receipt_of(&feed, batch.head()));
-        Ok(given.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+        let mut given = Vec::with_capacity(taken.len());
+        for batch in taken {
+            match shared.receipt_of(&feed, batch.head())? {
+                Some(receipt) => given.push(receipt),
+                None => return Err(self.give_up(batch).await),
+            }
+        }
+        Ok(if receipts == Receipts::Issue { given } else { Vec::new() })
+    }
+
+    /// Why a batch that was published got no receipt. If it never will, it goes.
+    async fn give_up(&self, batch: &VerifiedBatch) -> StoreError {
+        let Err(refusal) = self.shared.still_good(batch) else {
+            return away(format!("{} {} has no receipt yet; come back", batch.feed(), batch.sequence()));
+        };
+        tracing::warn!(%refusal, "revoked while it was being taken; it is not receipted");
+        if let Err(error) = self.shared.let_go(batch).await {
+            tracing::warn!(%error, "what was refused is still there");
+        }
+        refusal.into()
     }
 
     async fn digest_of(&self, feed: &FeedId, sequence: u64) -> Result<Option<Digest>, StoreError> {
@@ -153,7 +174,15 @@ impl JetStreamStore {
             let entries = shared.own.log.read_feed(feed, after, max_bytes)?;
             return Ok(entries.into_iter().map(|entry| entry.bytes).collect());
         }
-        let batches = shared.find_run(feed, after, max_bytes, MAX_READ_ENTRIES).await?;
+        // Nothing is given that has no receipt.
+        let head = shared.index(|index| index.head(feed)).map_or(0, |head| head.sequence);
+        let most = usize::try_from(head.saturating_sub(after)).unwrap_or(usize::MAX).min(MAX_READ_ENTRIES);
+        let mut batches = shared.find_run(feed, after, max_bytes, most).await?;
+        if batches.is_empty() && after < head {
+            // Its receipt may have come before its header.
+            shared.sync(feed).await?;
+            batches = shared.find_run(feed, after, max_bytes, most).await?;
+        }
         if batches.is_empty()
             && let Some(until) = shared.index(|index| index.missing_until(feed, after))
         {
@@ -197,7 +226,7 @@ impl JetStreamStore {
             travel = rest;
             // What the directory is changed to depends on what it was.
             let second = if feed.lane == Lane::Directory { Second::GiveUp(seen) } else { Second::Insist };
-            shared.say_in(&feed, &said, second).await?;
+            shared.say_in(&feed, || Ok(said.clone()), second).await?;
         }
         Ok(())
     }
@@ -221,7 +250,15 @@ impl Store for JetStreamStore {
     }
 
     fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.shared.sync_all())
+        Box::pin(self.shared.sync_own())
+    }
+
+    fn hold<'a>(
+        &'a self,
+        members: &'a BTreeSet<AgencyCode>,
+        seen: Option<Head>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.shared.hold(members, seen))
     }
 
     fn head(&self, feed: &FeedId) -> Option<Head> {
@@ -263,6 +300,12 @@ impl Store for JetStreamStore {
     }
 
     fn revise(&self, events: Vec<NewEvent>, seen: Option<Head>) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.say_all(events, seen))
+        Box::pin(async move {
+            let revoked = revoked_members(&events);
+            if !self.shared.holds(&revoked, seen)? {
+                return Err(away("keys are revoked that nobody was kept from giving receipts under; try again"));
+            }
+            self.say_all(events, seen).await
+        })
     }
 }

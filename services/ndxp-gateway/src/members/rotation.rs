@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use httt_feed::{AgencyCode, Audience, Digest, Directory, FeedId, KeyId, Lane, UnverifiedBatch};
 use httt_log::{FeedHead, NewEvent};
-use httt_node::exchange::{BoxFuture, Service, Store, StoreError, derived_id};
+use httt_node::exchange::{BoxFuture, Service, Store, StoreError, derived_id, revoked_members};
 use httt_node::rotation::{Announce, offered_key};
 use httt_wire::directory as pb;
 use httt_wire::feed::Event;
@@ -90,10 +90,12 @@ async fn answer_batch(service: &Service, batch: &UnverifiedBatch) -> Result<(), 
         let said = |directory: &Directory, heads: &[FeedHead]| {
             answer_to(directory, heads, &batch.feed().origin, batch.key(), event)
         };
-        if said(&service.directory(), &[]).is_empty() {
+        let answer = said(&service.directory(), &[]);
+        if answer.is_empty() {
             continue;
         }
-        service.revise(|directory, heads| Ok::<_, StoreError>(said(directory, heads))).await?;
+        let revoked = revoked_members(&answer);
+        service.revise_keys(&revoked, |directory, heads| Ok::<_, StoreError>(said(directory, heads))).await?;
         tracing::info!(member = %batch.feed().origin, kind = event.r#type, "a member changes its key");
     }
     Ok(())
@@ -176,13 +178,15 @@ fn decode<M: Message + Name + Default>(event: &Event) -> Option<M> {
     (event.r#type == M::full_name()).then(|| M::decode(event.data.clone()).ok()).flatten()
 }
 
-/// How the gateway says that its own key changes: through the gate, as everything in the directory.
-pub(crate) fn announce(service: Arc<Service>) -> Announce {
-    Arc::new(move |event: NewEvent| -> BoxFuture<'static, Result<(), String>> {
+/// How the gateway says that its own key changes: through the gate, as everything in the directory. `shared`: it is
+/// several processes.
+pub(crate) fn announce(service: Arc<Service>, shared: bool) -> Announce {
+    let say = move |event: NewEvent| -> BoxFuture<'static, Result<(), String>> {
         let service = Arc::clone(&service);
         Box::pin(async move {
             let said: Result<(), StoreError> = service.revise(|_, _| Ok(vec![event])).await;
             said.map_err(|error| error.to_string())
         })
-    })
+    };
+    Announce { say: Arc::new(say), shared }
 }

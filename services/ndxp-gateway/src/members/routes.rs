@@ -12,7 +12,7 @@ use httt_node::accounts::{Authenticator, Principal};
 use httt_node::assembly::Node;
 use httt_node::clock;
 use httt_node::desk::{actor, refusals};
-use httt_node::exchange::{Service, Store, StoreError};
+use httt_node::exchange::{Service, Store, StoreError, revoked_members};
 use httt_node::http::{ApiError, Json};
 use httt_node::telemetry::current_traceparent;
 
@@ -91,7 +91,7 @@ async fn order(
         actor: &account,
         reason: &reason,
     };
-    decide(&office.service.directory(), &command, &context)?;
+    let revoked = revoked_members(&decide(&office.service.directory(), &command, &context)?);
     let otp = otp.ok_or_else(|| refusals(&DomainRefusal::StepUpNeeded.into()))?;
     office.accounts.verify_otp(&account, &otp).await?;
 
@@ -99,7 +99,7 @@ async fn order(
     let mut subject = String::new();
     let revised: Result<(), Said> = office
         .service
-        .revise(|directory, heads| {
+        .revise_keys(&revoked, |directory, heads| {
             let events = decide(directory, &command, &Context { heads, ..context }).map_err(Said::Refused)?;
             subject = events.first().map(|event| event.stream.clone()).unwrap_or_default();
             Ok(events.into_iter().map(|event| event.with_traceparent(traceparent.clone())).collect())

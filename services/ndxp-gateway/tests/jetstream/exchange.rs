@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use httt_exchange::carry::{Exporter, ImportReport, Importer, Selection};
 use httt_exchange::memory::MemoryPeer;
 use httt_exchange::*;
 use httt_feed::*;
@@ -34,9 +35,9 @@ pub fn feed(text: &str) -> FeedId {
 }
 
 /// Opens a log, once whoever had it before has let it go.
-async fn open_log(dir: &Path, member: &str) -> Log {
+async fn open_log(dir: &Path, member: &str, with: &str) -> Log {
     until("the log", || async {
-        let sealer = Arc::new(Sealer::new(code(member), key(member)));
+        let sealer = Arc::new(Sealer::new(code(member), key(with)));
         Log::open(dir, sealer, Options::default()).ok().map(|(log, _)| log)
     })
     .await
@@ -85,6 +86,7 @@ pub struct Gateway {
     pub store: JetStreamStore,
     pub service: Arc<Service>,
     pub stopped: StoppedFeeds,
+    pub directory: SharedDirectory,
     pub asked: Arc<Mutex<Vec<(FeedId, u64, u64)>>>,
     pub stop: watch::Sender<bool>,
     dir: TempDir,
@@ -107,24 +109,46 @@ impl Gateway {
     }
 
     async fn open_by(dir: TempDir, config: &JetStreamConfig, settings: Settings) -> Result<Self, JetStreamError> {
-        let log = open_log(dir.path(), "NDXP").await;
-        let known = Directory::trusting(key("NDXP").public().fingerprint());
-        let known = known.knowing_own(code("NDXP"), key("NDXP").public().clone());
+        let gateway = Self::bare_in(dir, config, settings, "NDXP").await?;
+        if gateway.directory.get().gateway().is_none() {
+            for events in founding() {
+                // Servers that just began may still choose leaders.
+                until("enrolment", || async { gateway.store.say(events.clone()).await.ok() }).await;
+            }
+        }
+        Ok(gateway)
+    }
+
+    /// A process with an empty folder that enrols nobody.
+    pub async fn bare(servers: &[&NatsServer], settings: Settings) -> Self {
+        let dir = tempfile::tempdir().expect("dir");
+        Self::bare_in(dir, &config(servers, true), settings, "NDXP").await.expect("starts")
+    }
+
+    /// A process with an empty folder and another key than the first one.
+    pub async fn with_key(servers: &[&NatsServer], settings: Settings, with: &str) -> Self {
+        let dir = tempfile::tempdir().expect("dir");
+        Self::bare_in(dir, &config(servers, true), settings, with).await.expect("starts")
+    }
+
+    async fn bare_in(
+        dir: TempDir,
+        config: &JetStreamConfig,
+        settings: Settings,
+        with: &str,
+    ) -> Result<Self, JetStreamError> {
+        let log = open_log(dir.path(), "NDXP", with).await;
+        let known = Directory::trusting(key(with).public().fingerprint());
+        let known = known.knowing_own(code("NDXP"), key(with).public().clone());
         let directory = SharedDirectory::new(log.clone(), known);
         let own = Own { log: log.clone(), directory: directory.clone(), clock: Arc::new(SystemClock) };
         let stop = watch::Sender::new(false);
         let connection = Connection::open(config, "test").await?;
         let (store, mut missing) = JetStreamStore::open(connection, settings, own, stop.subscribe()).await?;
-        if directory.get().gateway().is_none() {
-            for events in founding() {
-                // Servers that just began may still choose leaders.
-                until("enrolment", || async { store.say(events.clone()).await.ok() }).await;
-            }
-        }
         let stopped = StoppedFeeds::default();
         let service = Service::new(
             Arc::new(store.clone()),
-            directory,
+            directory.clone(),
             Arc::new(NoMedia),
             Receipts::Issue,
             stopped.clone(),
@@ -146,7 +170,7 @@ impl Gateway {
                 _ = ended.wait_for(|ended| *ended) => {}
             }
         });
-        Ok(Self { log, store, service, stopped, asked, stop, dir })
+        Ok(Self { log, store, service, stopped, directory, asked, stop, dir })
     }
 
     /// Ends the process; its folder stays.
@@ -160,6 +184,11 @@ impl Gateway {
 
     pub fn peer(&self, caller: &str) -> Arc<MemoryPeer> {
         Arc::new(MemoryPeer::new("gateway", Arc::clone(&self.service), code(caller)))
+    }
+
+    /// Takes and makes files.
+    pub fn hand(&self) -> Hand {
+        Hand { store: Arc::new(self.store.clone()), directory: self.directory.clone(), stopped: self.stopped.clone() }
     }
 
     pub async fn push(&self, batches: &[VerifiedBatch]) -> PushResponse {
@@ -207,7 +236,8 @@ impl Gateway {
             let entries = self.log.read_feed(&of, after, 1 << 20).expect("reads");
             let Some(last) = entries.last() else { return receipts };
             after = last.sequence;
-            for event in entries.iter().flat_map(|entry| &entry.batch.events) {
+            let events = entries.iter().flat_map(|entry| &entry.batch.events);
+            for event in events.filter(|event| event.r#type.ends_with(".Receipt")) {
                 let receipt = wire::Receipt::decode(event.data.clone()).expect("receipt");
                 let again = receipts.insert(receipt.sequence, receipt);
                 assert_eq!(again, None, "a batch has two receipts");
@@ -234,6 +264,19 @@ pub fn founding() -> [Vec<NewEvent>; 2] {
     ]
 }
 
+/// A small event.
+pub fn event(of: &str, version: u64, word: &str) -> httt_wire::feed::Event {
+    let said = BulletinWithdrawn { bulletin: format!("b{version}"), reason: word.into() };
+    httt_wire::feed::Event {
+        id: Digest::of(format!("{of} {version} {word}").as_bytes()).0[..16].to_vec(),
+        stream: "s".into(),
+        version,
+        r#type: "httt.bulletin.v1.BulletinWithdrawn".into(),
+        data: said.encode_to_vec().into(),
+        ..Default::default()
+    }
+}
+
 /// Batches of a feed, one small event each.
 pub fn batches(of: &str, count: u64, word: &str) -> Vec<VerifiedBatch> {
     let feed = feed(of);
@@ -241,20 +284,47 @@ pub fn batches(of: &str, count: u64, word: &str) -> Vec<VerifiedBatch> {
     let mut head = None;
     (1..=count)
         .map(|version| {
-            let said = BulletinWithdrawn { bulletin: format!("b{version}"), reason: word.into() };
-            let event = httt_wire::feed::Event {
-                id: Digest::of(format!("{of} {version} {word}").as_bytes()).0[..16].to_vec(),
-                stream: "s".into(),
-                version,
-                r#type: "httt.bulletin.v1.BulletinWithdrawn".into(),
-                data: said.encode_to_vec().into(),
-                ..Default::default()
-            };
-            let batch = sealer.seal(&feed, head.as_ref(), 0, vec![event]).expect("seals");
+            let batch = sealer.seal(&feed, head.as_ref(), 0, vec![event(of, version, word)]).expect("seals");
             head = Some(batch.head());
             batch
         })
         .collect()
+}
+
+/// What carries feeds by hand at a node.
+pub struct Hand {
+    store: Arc<dyn Store>,
+    directory: SharedDirectory,
+    stopped: StoppedFeeds,
+}
+
+impl Hand {
+    pub async fn select(&self, selection: Selection) -> Vec<u8> {
+        let exporter = Exporter::new(Arc::clone(&self.store), self.directory.clone(), Arc::new(NoMedia));
+        let mut export = exporter.begin(&selection, None, 0).await.expect("exports");
+        let mut file = Vec::new();
+        while let Some(bytes) = export.next().await.expect("reads") {
+            file.extend_from_slice(&bytes);
+        }
+        file
+    }
+
+    pub async fn export(&self, reader: &str) -> Vec<u8> {
+        self.select(Selection::all_for(code(reader))).await
+    }
+
+    pub async fn import(&self, file: &[u8]) -> ImportReport {
+        let (store, directory, stopped) = (Arc::clone(&self.store), self.directory.clone(), self.stopped.clone());
+        let mut import = Importer::new(store, directory, Arc::new(NoMedia), stopped, Gate::default()).begin();
+        import.push(file).await;
+        import.finish()
+    }
+
+    pub async fn takes(&self, file: &[u8]) -> ImportReport {
+        let report = self.import(file).await;
+        assert!(report.ok, "{report:#?}");
+        report
+    }
 }
 
 /// A member with its log.
@@ -269,9 +339,15 @@ pub struct Member {
 impl Member {
     pub async fn open(member: &str) -> Self {
         let dir = tempfile::tempdir().expect("dir");
-        let log = open_log(dir.path(), member).await;
+        let log = open_log(dir.path(), member, member).await;
         let directory = SharedDirectory::new(log.clone(), Directory::trusting(key("NDXP").public().fingerprint()));
         Self { code: code(member), log, directory, stop: watch::Sender::new(false), _dir: dir }
+    }
+
+    /// Takes and makes files.
+    pub fn hand(&self) -> Hand {
+        let store = Arc::new(LogStore::new(self.log.clone()));
+        Hand { store, directory: self.directory.clone(), stopped: StoppedFeeds::default() }
     }
 
     /// Copies through `gateway` from now on.

@@ -1,4 +1,4 @@
-//! A way to a NATS server on which headers get lost, and that can be cut.
+//! A way to a NATS server on which headers get lost, that can be cut, and that stands still when told to.
 
 use std::io;
 use std::sync::Arc;
@@ -17,6 +17,9 @@ pub struct Proxy {
     losing: Arc<AtomicUsize>,
     lost: Arc<AtomicUsize>,
     cuts: watch::Sender<()>,
+    /// What is published there is held back.
+    holding: watch::Sender<Option<String>>,
+    held: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -24,19 +27,22 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("address").port();
         let (losing, lost, cuts) = (Arc::<AtomicUsize>::default(), Arc::default(), watch::Sender::new(()));
-        let proxy = Self { port, losing, lost, cuts };
+        let (holding, held) = (watch::Sender::new(None), Arc::default());
+        let proxy = Self { port, losing, lost, cuts, holding, held };
+        let (holding, held) = (proxy.holding.subscribe(), Arc::clone(&proxy.held));
         let (losing, lost, cuts) = (Arc::clone(&proxy.losing), Arc::clone(&proxy.lost), proxy.cuts.subscribe());
         let there = server.address();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(server) = TcpStream::connect(&there).await else { continue };
                 let (losing, lost, mut cuts) = (Arc::clone(&losing), Arc::clone(&lost), cuts.clone());
+                let (holding, held) = (holding.clone(), Arc::clone(&held));
                 cuts.mark_unchanged();
                 tokio::spawn(async move {
-                    let ((mut from_client, to_client), (from_server, mut to_server)) =
+                    let ((from_client, to_client), (from_server, to_server)) =
                         (client.into_split(), server.into_split());
                     tokio::select! {
-                        _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+                        _ = carry_up(from_client, to_server, holding, &held) => {}
                         _ = carry(from_server, to_client, &losing, &lost) => {}
                         _ = cuts.changed() => {}
                     }
@@ -60,10 +66,54 @@ impl Proxy {
         self.lost.load(Ordering::SeqCst)
     }
 
+    /// Stands still before the next message to `subject`, and so do all after it, until it is released.
+    pub fn hold(&self, subject: &str) {
+        self.held.store(0, Ordering::SeqCst);
+        self.holding.send_replace(Some(subject.to_owned()));
+    }
+
+    /// How many messages stand still.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::SeqCst)
+    }
+
+    /// Goes on.
+    pub fn release(&self) {
+        self.holding.send_replace(None);
+    }
+
     /// Cuts all connections; new ones may be made at once.
     pub fn cut(&self) {
         self.cuts.send_replace(());
     }
+}
+
+/// Carries what the client says, a line and its body at a time.
+async fn carry_up(
+    from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut holding: watch::Receiver<Option<String>>,
+    held: &AtomicUsize,
+) -> io::Result<()> {
+    let (mut from, mut said) = (BufReader::new(from), Vec::new());
+    while from.read_until(b'\n', &mut said).await? > 0 {
+        let line = String::from_utf8_lossy(&said).into_owned();
+        let mut words = line.split_whitespace();
+        if let Some("PUB" | "HPUB") = words.next() {
+            let subject = words.next().expect("a subject");
+            let size: usize = words.next_back().and_then(|size| size.parse().ok()).expect("a size");
+            let (begin, end) = (said.len(), said.len() + size + 2);
+            said.resize(end, 0);
+            from.read_exact(&mut said[begin..]).await?;
+            if holding.borrow().as_deref() == Some(subject) {
+                held.fetch_add(1, Ordering::SeqCst);
+                let _released = holding.wait_for(|holding| holding.as_deref() != Some(subject)).await;
+            }
+        }
+        to.write_all(&said).await?;
+        said.clear();
+    }
+    Ok(())
 }
 
 /// Carries what the server says, a line and its body at a time.

@@ -170,7 +170,7 @@ impl Gateway {
         let shutdown = Shutdown::new();
         let running = start(&config, &shutdown).await.expect("starts");
         let http = HttpClient::new(anonymous_client_config(&pki.path("ca.pem")).expect("tls"));
-        Self { running, shutdown, http, data: pki.path("data") }
+        Self { running, shutdown, http, data: config.node.data_dir.to_path_buf() }
     }
 
     pub(crate) async fn stop(self) {
