@@ -134,6 +134,8 @@ impl Track {
     /// A call about it was answered.
     fn answered(&mut self) {
         (self.busy, self.call) = (false, None);
+        // What it awaited before: a pause that this answer asks for is for something else.
+        self.awaits_directory = false;
         self.failures = 0;
         self.call_bytes = (self.call_bytes * 2).min(MAX_CALL_BYTES);
     }
@@ -289,10 +291,11 @@ impl Copier {
                     self.ask_all_at_once();
                 }
                 self.directory = directory;
-                for track in self.feeds.values_mut().filter(|track| track.awaits_directory) {
-                    track.awaits_directory = false;
+                for track in self.feeds.values_mut() {
                     track.suspect = None;
-                    track.paused_until = now;
+                    if std::mem::take(&mut track.awaits_directory) {
+                        track.paused_until = now;
+                    }
                 }
             }
             // An answer to a call that was given up tells nothing new: a later call asked for everything.

@@ -158,24 +158,32 @@ impl OwnFeeds {
     }
 
     /// Whether entries of `origin` may be taken from `caller`: they get receipts, which are told to the origin.
-    pub(crate) fn may_take(&self, caller: &AgencyCode, origin: &AgencyCode, here: Here<'_>) -> Result<(), NotYet> {
+    pub(crate) fn may_take(
+        &self,
+        directory: &Directory,
+        caller: &AgencyCode,
+        origin: &AgencyCode,
+        here: Here<'_>,
+    ) -> Result<(), NotYet> {
         let Some(state) = self.state() else { return Ok(()) };
         if !state.callers.contains_key(caller) {
             return Err(NotYet { silent: vec![caller.clone()], missing: Vec::new() });
         }
-        // Of the directory only the caller's own word counts: what it brings may be judged by what it holds. Else anybody
-        // could hold up everybody.
+        // Of the directory only the caller's own word counts: what it brings may be judged by what it holds. Of receipts that
+        // of their audience and its carriers. Else anybody could hold up others.
         let missing = state.missing(here, |(feed, member)| match &feed.audience {
             Audience::All => member == caller,
-            Audience::One(audience) => audience == origin,
+            Audience::One(audience) => audience == origin && speaks_for(directory, member, audience),
         });
         if missing.is_empty() { Ok(()) } else { Err(NotYet { silent: Vec::new(), missing }) }
     }
 
     /// What is to be brought back before entries of `origin` get receipts, whoever has them.
-    pub(crate) fn misses(&self, origin: &AgencyCode, here: Here<'_>) -> Option<NotYet> {
-        let audience = |feed: &FeedId| feed.audience == Audience::One(origin.clone());
-        let missing = self.state()?.missing(here, |(feed, _)| audience(feed));
+    pub(crate) fn misses(&self, directory: &Directory, origin: &AgencyCode, here: Here<'_>) -> Option<NotYet> {
+        let missing = self.state()?.missing(here, |(feed, member)| match &feed.audience {
+            Audience::All => false,
+            Audience::One(audience) => audience == origin && speaks_for(directory, member, audience),
+        });
         (!missing.is_empty()).then_some(NotYet { silent: Vec::new(), missing })
     }
 
@@ -196,6 +204,11 @@ impl OwnFeeds {
     }
 }
 
+/// Whether a member is `other`, or carries for it.
+fn speaks_for(directory: &Directory, member: &AgencyCode, other: &AgencyCode) -> bool {
+    member == other || directory.member(other).is_some_and(|other| other.carriers().any(|carrier| carrier == member))
+}
+
 impl State {
     /// What callers hold and this node does not, of those that `counts` says yes to.
     fn missing(
@@ -203,10 +216,11 @@ impl State {
         here: Here<'_>,
         counts: impl Fn((&FeedId, &AgencyCode)) -> bool,
     ) -> Vec<(FeedId, u64, AgencyCode)> {
-        let of_all = self.callers.iter().flat_map(|(caller, word)| word.more(here).map(move |more| (caller, more)));
+        let of_all = self.callers.iter().flat_map(|(caller, word)| word.held.iter().map(move |held| (caller, held)));
+        // What counts is looked at before the disk is: each push asks.
         of_all
-            .filter(|(caller, (feed, _, _))| counts((feed, caller)))
-            .map(|(caller, (feed, _, until))| (feed.clone(), until, caller.clone()))
+            .filter(|(caller, (feed, head))| counts((feed, caller)) && head.sequence > here(feed))
+            .map(|(caller, (feed, head))| (feed.clone(), head.sequence, caller.clone()))
             .collect()
     }
 }

@@ -241,8 +241,9 @@ async fn who_only_says_that_it_holds_more_stops_itself_and_the_directory_for_hal
     let service = plain_service(&gateway, Receipts::Issue).with_own_feeds(OwnFeeds::asking(Asks::EachBefore));
     let service = service.with_clock(Arc::clone(&clock) as Arc<dyn httt_log::Clock>);
     let revise = || service.revise(|_, _| Ok::<_, StoreError>(vec![]));
-    let claimed = (feed(DIRECTORY), Head { sequence: 1_000, digest: Digest([9; 32]) });
-    let told = service.heads(&code("H24"), asking(vec![claimed])).await;
+    let far = Head { sequence: 1_000, digest: Digest([9; 32]) };
+    let claimed = vec![(feed(DIRECTORY), far), (feed("NDXP→H55/report"), far)];
+    let told = service.heads(&code("H24"), asking(claimed)).await;
     assert_eq!((told.wants[0].after, told.wants[0].until), (2, 1_000));
     service.heads(&code("H55"), asking(vec![])).await;
     let push = |origin: &str| {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use httt_exchange::{Action, Copier, Input, Settings};
 use httt_feed::*;
+use httt_wire::exchange::RefusalCode;
 use httt_wire::{Message, Name, directory as pb, feed as feed_pb};
 
 fn code(text: &str) -> AgencyCode {
@@ -241,4 +242,22 @@ fn a_restored_node_that_its_old_directory_does_not_name_is_not_level_before_it_h
     assert!(actions.iter().any(|action| matches!(action, Action::Ask { feed, .. } if *feed == own)));
     copier.handle(2, Input::LocalHead(own.clone(), said("H24", &own).head()));
     assert!(copier.own_level());
+}
+
+#[test]
+fn news_of_the_directory_does_not_bring_one_back_sooner_to_a_busy_peer() {
+    let content: FeedId = "TW→*/content".parse().expect("feed");
+    let batch = said("TW", &content);
+    let (mut copier, actions) = connected(directory(&members()[..3]), vec![(content.clone(), batch.head())]);
+    let (call, entries) = (ask_of(&actions, &content), vec![batch.bytes().clone()]);
+    copier.handle(2, Input::Entries { call, feed: content.clone(), entries, refused: None });
+    let call = ask_of(&copier.handle(10_000, Input::Tick), &content);
+    let busy = Some((RefusalCode::Busy, 60_000));
+    copier.handle(10_001, Input::Entries { call, feed: content.clone(), entries: vec![], refused: busy });
+    let asks = |actions: &[Action]| {
+        actions.iter().any(|action| matches!(action, Action::Ask { feed, .. } if *feed == content))
+    };
+    assert!(!asks(&copier.handle(10_002, Input::Directory(Arc::new(directory(&members()).0)))));
+    assert!(!asks(&copier.handle(70_000, Input::Tick)));
+    assert!(asks(&copier.handle(70_001, Input::Tick)));
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use httt_exchange::{Action, Evidence, Input, head_to_wire, refused};
+use httt_exchange::{Action, Evidence, Input, RefusalCode, head_to_wire, refusal_from_wire, refused};
 use httt_feed::{Digest, FeedId, Lane};
 use httt_log::Transaction;
 use httt_wire::exchange as wire;
@@ -107,6 +107,9 @@ impl World {
 
     fn perform(&mut self, at: usize, action: Action) {
         self.note(|world| format!("{} {}", world.nodes[at].code, shown(&action)));
+        if let Action::Ask { feed, .. } | Action::Push { feed, .. } | Action::PushAgain { feed, .. } = &action {
+            self.check_patience(at, feed);
+        }
         match action {
             Action::AskHeads { call, log_id, after, wait, held } => {
                 let held = held.iter().map(|(feed, head)| head_to_wire(feed, *head)).collect();
@@ -232,6 +235,7 @@ impl World {
             return;
         }
         let reply = reply.filter(|_| !self.is_cut(at));
+        let reply = reply.map(|reply| self.hear_busy(at, call.feed().filter(|_| !call.is_answered), reply));
         if call.is_answered {
             return self.answered_again(call, reply);
         }
@@ -279,6 +283,25 @@ impl World {
             }
         };
         self.tell(at, input);
+    }
+
+    /// A busy peer says when to come back.
+    fn hear_busy(&mut self, at: usize, feed: Option<&FeedId>, mut reply: Reply) -> Reply {
+        let refusal = match &mut reply {
+            Reply::Heads(answer) => &mut answer.refusal,
+            Reply::Read(answer) => &mut answer.refusal,
+            Reply::Push(answer) => &mut answer.refusal,
+        };
+        if let Some(refusal) = refusal.as_mut().filter(|refusal| refusal_from_wire(refusal) == RefusalCode::Busy) {
+            let until = self.now + i64::from(refusal.retry_after_ms);
+            if self.mutation == Some(Mutation::ComeBackAtOnce) {
+                refusal.retry_after_ms = 0;
+            }
+            if let Some(feed) = feed {
+                self.nodes[at].turned_away.insert(feed.clone(), until);
+            }
+        }
+        reply
     }
 
     /// An answer comes a second time: it must change nothing, whatever is under way now.

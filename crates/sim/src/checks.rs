@@ -128,6 +128,19 @@ impl World {
         }
     }
 
+    /// A busy peer is left alone for as long as it says.
+    pub(crate) fn check_patience(&mut self, at: usize, feed: &FeedId) {
+        let until = self.nodes[at].turned_away.get(feed).copied().unwrap_or(0);
+        if self.now < until {
+            let what = format!(
+                "{} calls about {feed}, {} ms before it was to come back",
+                self.nodes[at].code,
+                until - self.now
+            );
+            self.fail(what);
+        }
+    }
+
     /// A node lost its process: whatever somebody was told to be durable must still be there.
     pub(crate) fn check_acknowledged(&mut self, at: usize) {
         let node = &self.nodes[at];

@@ -69,6 +69,8 @@ pub struct Tally {
     pub doubled: u64,
     /// Answers that came twice, the second time soon or long after.
     pub answers_doubled: u64,
+    /// Calls that found a busy peer.
+    pub turned_away: u64,
     /// Processes that ended in the middle of something.
     pub crashes: u64,
     /// Links cut.
@@ -128,7 +130,7 @@ impl Tally {
         copy.counts().into_iter().map(|(name, count)| (name, *count)).chain(longest).collect()
     }
 
-    fn counts(&mut self) -> [(&'static str, &mut u64); 23] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); 24] {
         [
             ("steps", &mut self.steps),
             ("calls", &mut self.calls),
@@ -137,6 +139,7 @@ impl Tally {
             ("messages lost", &mut self.lost),
             ("pushes doubled", &mut self.doubled),
             ("answers doubled", &mut self.answers_doubled),
+            ("calls turned away", &mut self.turned_away),
             ("crashes", &mut self.crashes),
             ("cuts", &mut self.cuts),
             ("disks restored", &mut self.restores),

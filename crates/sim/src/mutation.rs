@@ -36,6 +36,8 @@ pub enum Mutation {
     ReceiptsForDuplicates,
     /// Readers take an answer that comes again for the answer to what they asked last.
     HearAgain,
+    /// Who is told to come back later comes back at once.
+    ComeBackAtOnce,
     /// Nobody brings again what the gateway let go.
     IgnoreWants,
     /// Heads are asked for once, and then only those that changed.
@@ -48,7 +50,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::SkipVerification,
         Self::SkipChainCheck,
         Self::OverwriteOnFork,
@@ -61,6 +63,7 @@ impl Mutation {
         Self::ReceiptsForNothing,
         Self::ReceiptsForDuplicates,
         Self::HearAgain,
+        Self::ComeBackAtOnce,
         Self::IgnoreWants,
         Self::NeverAskAll,
         Self::ForgetEvidence,
@@ -82,6 +85,7 @@ impl Mutation {
             Self::ReceiptsForNothing => "receipts-for-nothing",
             Self::ReceiptsForDuplicates => "receipts-for-duplicates",
             Self::HearAgain => "hear-again",
+            Self::ComeBackAtOnce => "come-back-at-once",
             Self::IgnoreWants => "ignore-wants",
             Self::NeverAskAll => "never-ask-all",
             Self::ForgetEvidence => "forget-evidence",

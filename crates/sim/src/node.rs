@@ -79,6 +79,8 @@ pub(crate) struct Node {
     pub(crate) busy: BTreeMap<FeedId, usize>,
     /// The copier's last call about each.
     pub(crate) calls: BTreeMap<FeedId, u64>,
+    /// Feeds about which its peer was busy, and until when it is to be left alone.
+    pub(crate) turned_away: BTreeMap<FeedId, i64>,
     /// Feeds that had some trouble, and until when it excuses a pause.
     pub(crate) excused: BTreeMap<FeedId, i64>,
     /// Sequences that the copier knows of.
@@ -125,6 +127,7 @@ impl Node {
             skew_ms: 0,
             busy: BTreeMap::new(),
             calls: BTreeMap::new(),
+            turned_away: BTreeMap::new(),
             excused: BTreeMap::new(),
             known: BTreeMap::new(),
             tick_pause: 0,
@@ -146,6 +149,7 @@ impl Node {
         (self.told, self.syncing, self.tick_pause) = (0, false, 0);
         self.busy.clear();
         self.calls.clear();
+        self.turned_away.clear();
         self.excused.clear();
         self.known.clear();
         self.owed.clear();

@@ -56,6 +56,8 @@ pub(crate) struct Plan {
     pub(crate) loss: usize,
     pub(crate) answer_loss: usize,
     pub(crate) doubling: usize,
+    /// One call in so many finds the peer busy.
+    pub(crate) busy: usize,
     /// Longest way of a message, ms.
     pub(crate) delay_ms: i64,
     /// Longest sync, ms.
@@ -98,6 +100,7 @@ impl Plan {
             loss: rate(chance),
             answer_loss: rate(chance),
             doubling: rate(chance),
+            busy: rate(chance),
             delay_ms: [10, 80, 400, 1_500][chance.below(4)],
             sync_ms: [2, 20, 300][chance.below(3)],
             write_every_ms: faults_ms / writes,

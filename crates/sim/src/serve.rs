@@ -1,12 +1,15 @@
 //! The serving side: questions arrive at the real service, wait for news or for the disk, and are answered.
 
 use futures_util::FutureExt as _;
+use httt_exchange::busy;
 use httt_wire::exchange as wire;
 
 use crate::carry::{Call, LONG_POLL_MS, MAX_PUSH, REFUSED_MS, Reply, What};
 use crate::node::{Outcome, Parked};
 use crate::world::{Event, World};
 
+/// Longest time after which a busy node asks a caller to come back, ms.
+const LONGEST_BUSY_MS: i64 = 5_000;
 /// Latest that an answer comes a second time, ms.
 const STALE_MS: i64 = 30_000;
 
@@ -20,6 +23,10 @@ impl World {
         let to = call.to;
         self.serving.insert(call.id, call.clone());
         let Some(service) = self.nodes[to].service.clone() else { return };
+        let busy = self.rate(self.plan.busy);
+        if self.happens(busy) {
+            return self.turn_away(call);
+        }
         let caller = self.nodes[call.from].code.clone();
         match &call.what {
             What::Heads { .. } => self.answer_heads(call, self.now + LONG_POLL_MS),
@@ -55,6 +62,18 @@ impl World {
                 self.begin(to, Box::pin(task));
             }
         }
+    }
+
+    /// A busy node says when to come back.
+    fn turn_away(&mut self, call: Call) {
+        self.tally.turned_away += 1;
+        let refusal = Some(busy("busy", self.chance.between(100, LONGEST_BUSY_MS) as u32));
+        let reply = match call.what {
+            What::Heads { .. } => Reply::Heads(wire::HeadsResponse { refusal, ..Default::default() }),
+            What::Ask { .. } => Reply::Read(wire::ReadResponse { refusal, ..Default::default() }),
+            What::Push { .. } | What::Again { .. } => Reply::Push(wire::PushResponse { refusal, ..Default::default() }),
+        };
+        self.reply(call, reply);
     }
 
     /// Answers a call for heads, or lets it wait until then.

@@ -77,7 +77,9 @@ impl Importer {
         if gateway == Some(own) && feed.origin != *own {
             // As for a push.
             let here = |feed: &FeedId| self.head(feed);
-            if let Some(not_yet) = self.own.waits(directory, own, &here).or(self.own.misses(&feed.origin, &here)) {
+            if let Some(not_yet) =
+                self.own.waits(directory, own, &here).or(self.own.misses(directory, &feed.origin, &here))
+            {
                 return Err(Outcome::Unavailable(not_yet.to_string()));
             }
             return directory.admits(&feed.origin).map_err(|refusal| match refusal {

@@ -30,7 +30,7 @@ impl Service {
     }
 
     pub(super) fn may_take(&self, caller: &AgencyCode, origin: &AgencyCode) -> Result<(), wire::Refusal> {
-        let taken = self.own.may_take(caller, origin, &self.here());
+        let taken = self.own.may_take(&self.directory.get(), caller, origin, &self.here());
         taken.map_err(|not_yet| unavailable(not_yet.to_string()))
     }
 
