@@ -211,6 +211,13 @@ impl Copier {
         }
     }
 
+    /// Begins with the heads of this node's log: its first question already says what is held here.
+    #[must_use]
+    pub fn holding(mut self, heads: impl IntoIterator<Item = (FeedId, Head)>) -> Self {
+        heads.into_iter().for_each(|(feed, head)| self.feeds.entry(feed).or_default().advance(head));
+        self
+    }
+
     /// Keeps to a limit, which is shared with what else uses the link. Its times are those given to
     /// [`Copier::handle`].
     #[must_use]

@@ -151,7 +151,9 @@ impl<'a, P: Peer> Session<'a, P> {
         options: &'a RunnerOptions,
     ) -> Self {
         let known = directory.get();
-        let mut copier = Copier::new((options.pushes_for)(&known), known, options.settings.clone());
+        let heads = log.heads_since(0).into_iter().map(|head| (head.feed, head.head));
+        let copier = Copier::new((options.pushes_for)(&known), known, options.settings.clone());
+        let mut copier = copier.holding(heads);
         if let Some(bandwidth) = &options.bandwidth {
             copier = copier.within(bandwidth.clone());
         }

@@ -301,10 +301,12 @@ fn knowing_the_gateway() -> Copier {
         Event { r#type: pb::MemberEnrolled::full_name(), data: enrolled.encode_to_vec().into(), ..Event::default() };
     directory.apply(&feed("NDXP→*/directory"), &[event]);
     assert!(directory.gateway().is_some());
-    let mut copier = Copier::new(vec![AgencyCode::new("H24").expect("code")], Arc::new(directory), Settings::default());
-    copier.handle(0, Input::LocalHead(feed("NDXP→*/directory"), head(5)));
-    copier.handle(0, Input::LocalHead(feed("NDXP→H24/report"), head(3)));
-    copier.handle(0, Input::LocalHead(feed("TW→*/content"), head(9)));
+    let copier = Copier::new(vec![AgencyCode::new("H24").expect("code")], Arc::new(directory), Settings::default());
+    let held = [("NDXP→*/directory", 5), ("NDXP→H24/report", 3), ("TW→*/content", 9)];
+    let mut copier = copier.holding(held.map(|(name, sequence)| (feed(name), head(sequence))));
+    let first = copier.handle(0, Input::LocalHead(feed("TW→*/content"), head(9)));
+    let [Action::AskHeads { call: 1, held, .. }] = &first[..] else { panic!("{first:?}") };
+    assert_eq!(held.len(), 2, "the first question says it already");
     copier
 }
 

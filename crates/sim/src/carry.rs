@@ -112,7 +112,8 @@ impl World {
         }
         match action {
             Action::AskHeads { call, log_id, after, wait, held } => {
-                let held = held.iter().map(|(feed, head)| head_to_wire(feed, *head)).collect();
+                let says = self.mutation != Some(Mutation::SayNothing);
+                let held = held.iter().filter(|_| says).map(|(feed, head)| head_to_wire(feed, *head)).collect();
                 self.call(at, What::Heads { call, log_id, after, wait, held });
             }
             Action::Ask { call, feed, after, max_bytes, from_restated } => {
@@ -275,6 +276,9 @@ impl World {
                 Input::of_push(call, feed, &answer)
             }
             (What::Again { call, feed, last, .. }, Some(Reply::Push(answer))) => {
+                if answer.refusal.is_some() {
+                    excuse(self);
+                }
                 Input::of_push_again(call, feed, last, &answer)
             }
             (What::Ask { call, feed, .. } | What::Push { call, feed, .. } | What::Again { call, feed, .. }, _) => {

@@ -28,6 +28,8 @@ pub enum Mutation {
     WriteBeforeLevel,
     /// A gateway does not ask what its members hold of its own feeds.
     AskNobody,
+    /// Members do not say what they hold of the gateway's own feeds.
+    SayNothing,
     /// The gateway does not hear of revocations.
     IgnoreRevocation,
     /// The gateway gives receipts for batches that it does not keep.
@@ -50,7 +52,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::SkipVerification,
         Self::SkipChainCheck,
         Self::OverwriteOnFork,
@@ -59,6 +61,7 @@ impl Mutation {
         Self::BulkBeforeEmergency,
         Self::WriteBeforeLevel,
         Self::AskNobody,
+        Self::SayNothing,
         Self::IgnoreRevocation,
         Self::ReceiptsForNothing,
         Self::ReceiptsForDuplicates,
@@ -81,6 +84,7 @@ impl Mutation {
             Self::BulkBeforeEmergency => "bulk-before-emergency",
             Self::WriteBeforeLevel => "write-before-level",
             Self::AskNobody => "ask-nobody",
+            Self::SayNothing => "say-nothing",
             Self::IgnoreRevocation => "ignore-revocation",
             Self::ReceiptsForNothing => "receipts-for-nothing",
             Self::ReceiptsForDuplicates => "receipts-for-duplicates",

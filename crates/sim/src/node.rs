@@ -175,7 +175,8 @@ impl Node {
         if self.role != Role::Gateway {
             let directory = directory.get();
             let settings = Settings { seed, ..settings };
-            self.copier = Some(Copier::new(self.pushes_for(&directory), directory, settings));
+            let copier = Copier::new(self.pushes_for(&directory), directory, settings);
+            self.copier = Some(copier.holding(self.disk.heads()));
         }
     }
 

@@ -137,15 +137,15 @@ impl World {
         }
         let delay = self.way(&call);
         let doubling = self.rate(self.plan.doubling);
+        self.schedule(delay, Event::Answer(call.clone(), Some(reply.clone())));
         if self.happens(doubling) {
             // It comes again, soon or long after, when the same has been asked and answered anew.
             self.tally.answers_doubled += 1;
             let longest = if self.chance.one_in(2) { 2_000 } else { STALE_MS };
             let later = delay + self.chance.between(0, longest);
-            let second = Call { is_answered: true, ..call.clone() };
-            self.schedule(later, Event::Answer(second, Some(reply.clone())));
+            let second = Call { is_answered: true, ..call };
+            self.schedule(later, Event::Answer(second, Some(reply)));
         }
-        self.schedule(delay, Event::Answer(call, Some(reply)));
     }
 
     /// Serving ended: whoever waits for an answer hears so soon, or not before it gives up.

@@ -41,6 +41,16 @@ fn whatever_happens_copies_are_prefixes_nothing_acknowledged_is_lost_and_heads_m
     assert!(tally.met_after_ms <= MEET_MS && tally.emergency_ms <= EMERGENCY_MS, "{tally:?}");
 }
 
+/// Schedules that failed once, each for a reason of its own.
+const FAILED_ONCE: [u64; 6] = [248, 404, 10_011, 12_211, 12_508, 13_150];
+
+#[test]
+fn schedules_that_failed_once_hold() {
+    for seed in FAILED_ONCE {
+        assert_eq!(simulate(seed, None, None).err(), None);
+    }
+}
+
 #[test]
 fn a_seed_repeats_to_the_byte() {
     let trace = |seed| {
