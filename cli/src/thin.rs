@@ -1,13 +1,13 @@
 //! `httt log thin`: retention by hand, with the node stopped.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::Args;
 use httt_feed::Lane;
-use httt_log::{Clock as _, SystemClock, ThinReport};
+use httt_log::{Clock as _, SystemClock, ThinReport, scan_entries};
 use serde_json::{Value, json};
 
 use crate::audit::log_dir;
@@ -22,8 +22,8 @@ const HOUR_MS: i64 = 60 * 60 * 1_000;
 pub(crate) struct ThinArgs {
     /// The log's folder, or a node's data folder. The node must be stopped.
     dir: PathBuf,
-    /// A lane and how long its entries are kept, as in status=30d or status=12h; may be given several times. What the
-    /// node itself said stays, and so do the lanes directory and local.
+    /// emergency, content or status, and how long entries of that lane are kept, as in status=30d or status=12h; may be
+    /// given several times. A lane that is not named is kept for good, and so is what the gateway itself said.
     #[arg(long = "lane", value_name = "LANE=AGE", required = true, value_parser = lane_age)]
     lanes: Vec<(Lane, i64)>,
     /// Print one JSON object.
@@ -41,12 +41,36 @@ fn lane_age(text: &str) -> Result<(Lane, i64)> {
     };
     let age = count.parse::<u32>().ok().map(|count| i64::from(count).saturating_mul(unit_ms));
     let age = age.context("an age is a whole number of days or hours, as in 30d")?;
+    ensure!(age > 0, "an age is an hour at least; leave a lane out to keep it for good");
     ensure!(age <= MAX_AGE_DAYS * 24 * HOUR_MS, "an age is {MAX_AGE_DAYS} days at most");
-    Ok((lane(name)?, age))
+    let lane = lane(name)?;
+    // The gateway reads reports about keys again at every start; the directory verifies everything.
+    let may_go = matches!(lane, Lane::Emergency | Lane::Content | Lane::Status);
+    ensure!(may_go, "the lane {lane} is kept for good; lanes that may go are emergency, content and status");
+    Ok((lane, age))
+}
+
+/// What went comes again from its origin through the gateway, and through nobody else: elsewhere it would be lost.
+fn is_gateway(dir: &Path) -> Result<bool> {
+    let mut own = None;
+    for entry in scan_entries(dir)? {
+        let feed = entry?.feed;
+        let own = own.get_or_insert_with(|| feed.origin.clone());
+        if feed.lane == Lane::Directory {
+            return Ok(feed.origin == *own);
+        }
+    }
+    Ok(false)
 }
 
 pub(crate) fn run(args: ThinArgs) -> Result<ExitCode> {
     let dir = log_dir(&args.dir);
+    ensure!(
+        is_gateway(&dir)?,
+        "{} không phải nhật ký của sàn trao đổi: mục bị bỏ ở đây không lấy lại được (it is not a gateway's log: what went \
+         from it could not be had again)",
+        dir.display()
+    );
     let now_ms = SystemClock.now_ms();
     let mut before = BTreeMap::new();
     for (lane, age) in args.lanes {
@@ -107,6 +131,8 @@ mod tests {
             ("state=3d", "lanes are"),
             ("status=-1d", "whole"),
             ("status=9999d", "at most"),
+            ("status=0d", "for good"),
+            ("report=1d", "for good"),
         ] {
             let error = lane_age(bad).expect_err(bad).to_string();
             assert!(error.contains(says), "{bad}: {error}");

@@ -4,7 +4,8 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Tells the time. It is information only: nothing in the log is decided by it.
+/// Tells the time. It is information only: nothing in the log is decided by it, but what retention
+/// lets go (see [`crate::Log::thin`], whose caller must have a clock that is right).
 pub trait Clock: Send + Sync + Debug {
     /// Unix milliseconds.
     fn now_ms(&self) -> i64;

@@ -206,7 +206,14 @@ impl Shared {
     pub(crate) fn batch(&self, feed: &FeedId, sequence: u64) -> Result<Option<(Entry, i64)>, ReadError> {
         let Some(position) = self.index.batches(feed, sequence, sequence)?.pop() else { return Ok(None) };
         let row = self.index.row(position)?.ok_or_else(|| self.unknown(position))?;
-        let entry = self.chunks.entry(row.at, position)?;
+        let entry = match self.chunks.entry(row.at, position) {
+            // Of what is gone, the index knows the leaf as it was written.
+            Err(ReadError::Gone(gone)) if (&gone.feed, gone.sequence, gone.leaf) != (feed, sequence, row.leaf) => {
+                let what = "what is kept of an entry that is gone is not what was written";
+                return Err(row.at.damaged(position, what).into());
+            }
+            entry => entry?,
+        };
         if entry.feed != *feed || entry.sequence != sequence {
             return Err(self.doubted(format!("it names another batch for sequence {sequence} of {feed}")));
         }

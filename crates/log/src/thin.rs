@@ -199,14 +199,16 @@ impl Thin {
         self.first.saturating_add(self.entries)
     }
 
-    /// Rows of the entries from `position` on, at most [`ROWS_AT_ONCE`]; an error names the position whose row is damaged.
+    /// Rows of the entries from `position` on, one at least and at most [`ROWS_AT_ONCE`], up to one that is damaged; an
+    /// error names the position, if its own row is.
     pub(crate) fn rows(&self, file: &File, position: u64) -> io::Result<Result<Vec<Row>, u64>> {
         let count = self.next().saturating_sub(position).min(ROWS_AT_ONCE) as usize;
         let Some(number) = position.checked_sub(self.first).filter(|_| count > 0) else { return Ok(Err(position)) };
         let mut bytes = vec![0; count * ROW_BYTES];
         read_exact_at(file, &mut bytes, self.table + number * ROW_BYTES as u64)?;
         let decoded = (position..).zip(bytes.chunks_exact(ROW_BYTES));
-        Ok(decoded.map(|(position, row)| Row::decode(self.seed, position, row).ok_or(position)).collect())
+        let good: Vec<_> = decoded.map_while(|(position, row)| Row::decode(self.seed, position, row)).collect();
+        Ok(if good.is_empty() { Err(position) } else { Ok(good) })
     }
 
     /// Where the commit marker is after which the log has `length` entries: in the chunk, and here.

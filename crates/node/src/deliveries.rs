@@ -59,6 +59,7 @@ impl Delivered {
 
 impl Model for Delivered {
     const NAME: &'static str = "deliveries";
+    const OWN_WORDS_ONLY: bool = true;
 }
 
 impl ReadModel for Delivered {

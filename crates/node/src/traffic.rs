@@ -81,6 +81,7 @@ impl Forks {
 
 impl Model for Forks {
     const NAME: &'static str = "forks";
+    const OWN_WORDS_ONLY: bool = true;
 }
 
 impl ReadModel for Forks {
@@ -112,6 +113,7 @@ impl Receipted {
 
 impl Model for Receipted {
     const NAME: &'static str = "receipted";
+    const OWN_WORDS_ONLY: bool = true;
 }
 
 impl ReadModel for Receipted {

@@ -97,6 +97,9 @@ pub trait Model: Serialize + DeserializeOwned + Default + Send + Sync + 'static 
     /// Raised whenever the same facts make another state, or the same state other bytes: snapshots of another version
     /// are not used, the model is folded anew from the first fact.
     const VERSION: u32 = 1;
+    /// Whether it is made of what the gateway, or its own node, said alone: retention, which lets nothing of these go,
+    /// takes nothing from it.
+    const OWN_WORDS_ONLY: bool = false;
 }
 
 /// A model folded from facts alone.

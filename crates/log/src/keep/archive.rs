@@ -168,6 +168,9 @@ fn move_chunk(
     let mut text = serde_json::to_vec_pretty(&stub).map_err(io::Error::other).map_err(moving())?;
     text.push(b'\n');
     files::write(&places::stub_path(chunks_dir, header.number), &text).map_err(moving())?;
+    // What a thinning that was cut off left beside the chunk would count before the stub.
+    files::remove_if_there(&places::thin_path(chunks_dir, header.number)).map_err(moving())?;
+    files::sync_dir(chunks_dir).map_err(moving())?;
     fs::remove_file(&live).and_then(|()| files::sync_dir(chunks_dir)).map_err(moving())?;
     Ok(length)
 }

@@ -60,6 +60,11 @@ impl<S: ModelSet> Folded<S> {
         for_each_fact(entry, |fact| self.set.apply(entry.position, fact));
         self.position = entry.position + 1;
     }
+
+    /// Entries passed by that `part` may lack.
+    pub(super) fn gone_for(&self, part: &dyn super::Part) -> u64 {
+        if part.own_words_only() { 0 } else { self.gone }
+    }
 }
 
 /// One pass over entries that come one after another.

@@ -304,7 +304,7 @@ impl<S: ModelSet> Inner<S> {
                 if *stop == rebuilt.position
                     && let Some((position, live)) = live.take()
                 {
-                    compared.push(Comparison::of(part.name(), position, live, part.digest(), rebuilt.gone));
+                    compared.push(Comparison::of(part.name(), position, live, part.digest(), rebuilt.gone_for(part)));
                 }
             }
         })?;
@@ -327,7 +327,7 @@ impl<S: ModelSet> Inner<S> {
         let compared = live.set.parts().into_iter().zip(rebuilt.set.parts());
         let compared = compared
             .map(|(live_part, part)| {
-                Comparison::of(part.name(), live.position, live_part.digest(), part.digest(), rebuilt.gone)
+                Comparison::of(part.name(), live.position, live_part.digest(), part.digest(), rebuilt.gone_for(part))
             })
             .collect();
         drop(live);

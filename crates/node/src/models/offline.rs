@@ -183,7 +183,7 @@ fn fold_and_compare<S: ModelSet>(
                 *compared = Some(match history.check(snapshot) {
                     Ok(()) => {
                         let live = Ok(Digest::of(&snapshot.bytes));
-                        Comparison::of(part.name(), snapshot.position, live, part.digest(), rebuilt.gone)
+                        Comparison::of(part.name(), snapshot.position, live, part.digest(), rebuilt.gone_for(part))
                     }
                     Err(reason) => not_compared(part.name(), snapshot.position, part.digest(), &reason),
                 });

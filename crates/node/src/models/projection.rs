@@ -69,6 +69,8 @@ pub trait Part: Send + Sync {
     fn name(&self) -> &'static str;
     /// The model's version.
     fn version(&self) -> u32;
+    /// Whether retention takes nothing from it: [`Model::OWN_WORDS_ONLY`].
+    fn own_words_only(&self) -> bool;
     /// Entries that were in it when it was started.
     fn from(&self) -> u64;
     /// Why it is no state of anything: it panicked, at which position.
@@ -99,6 +101,10 @@ impl<M: Model> Part for Projection<M> {
 
     fn version(&self) -> u32 {
         M::VERSION
+    }
+
+    fn own_words_only(&self) -> bool {
+        M::OWN_WORDS_ONLY
     }
 
     fn from(&self) -> u64 {

@@ -502,3 +502,76 @@ async fn a_forged_record_does_not_lead_to_the_root() {
     let opened = Log::open(dir, sealer("NDXP", 1), options(&world.clock));
     assert!(matches!(opened, Err(OpenError::Damaged(damage)) if damage.what.contains("another Merkle root")));
 }
+
+#[tokio::test]
+async fn what_a_cut_off_thinning_left_beside_a_chunk_does_not_hide_its_archive() {
+    let (world, was, policy) = sample().await;
+    let dir = world.dir.path();
+    let whole = chunks(dir);
+    thin_all(dir, &policy);
+    for (name, bytes) in whole.iter().filter(|(name, _)| !dir.join(CHUNKS_DIR).join(name).exists()) {
+        fs::write(dir.join(CHUNKS_DIR).join(name), bytes).expect("write");
+    }
+    let archive = tempfile::tempdir().expect("dir");
+    let moved = crate::archive(dir, archive.path(), 1, None).expect("archive").moved;
+    assert!(moved.len() > 2 && moved.iter().all(|number| !places::thin_path(&dir.join(CHUNKS_DIR), *number).exists()));
+    let (log, _) = open(dir, &world.clock);
+    check(dir, &log, &was, &BTreeSet::new());
+    log.close().await;
+}
+
+#[tokio::test]
+async fn a_damaged_row_of_the_table_costs_its_own_entry_alone() {
+    let (world, was, policy) = sample().await;
+    let dir = world.dir.path();
+    let number = thin_all(dir, &policy).chunks[0];
+    let path = places::thin_path(&dir.join(CHUNKS_DIR), number);
+    let mut bytes = fs::read(&path).expect("read");
+    let thin = Thin::open(&fs::File::open(&path).expect("open")).expect("read").expect("thin").expect("good");
+    let harmed = thin.first + thin.entries - 2;
+    bytes[(thin.table + (thin.entries - 2) * ROW_BYTES as u64) as usize] ^= 1;
+    SystemFiles.set_readonly(&path, false).expect("writable");
+    fs::write(&path, &bytes).expect("write");
+    let (log, _) = open(dir, &world.clock);
+    let kept: Vec<u64> = (thin.first..thin.next()).filter(|at| !expected(&was, &policy).contains(at)).collect();
+    assert!(kept.len() > 1, "{kept:?}");
+    for position in kept {
+        let read = log.read(position, 1, usize::MAX);
+        match read {
+            Ok(entries) => {
+                assert!(position != harmed && entries[0].bytes == was.entries[position as usize].entry.bytes)
+            }
+            Err(error) => assert!(position == harmed && error.to_string().contains("table"), "{position}: {error}"),
+        }
+    }
+    log.close().await;
+}
+
+#[tokio::test]
+async fn a_forged_record_is_not_believed_against_the_index() {
+    let (world, was, policy) = sample().await;
+    let dir = world.dir.path();
+    let number = thin_all(dir, &policy).chunks[1];
+    let path = places::thin_path(&dir.join(CHUNKS_DIR), number);
+    let mut bytes = fs::read(&path).expect("read");
+    let header = scan::read_header(&path).expect("read").expect("long").expect("header");
+    let seed = Seed::of(&header.log_id);
+    let gone = scan::find_frame(&path, seed, 0, |frame| frame.kind == Kind::Gone).expect("read").expect("one");
+    let start = gone.offset as usize;
+    let end = start + frame_bytes(gone.header.length) as usize;
+    let mut record = GoneRecord::decode(gone.header.position, &bytes[start + 20..end]).expect("record");
+    record.entry.sequence += 1;
+    let mut frame = Vec::new();
+    record.push(&mut frame, seed, gone.header.group);
+    bytes.splice(start..end, frame);
+    SystemFiles.set_readonly(&path, false).expect("writable");
+    fs::write(&path, &bytes).expect("write");
+    let (log, _) = open(dir, &world.clock);
+    let entry = &was.entries[gone.header.position as usize].entry;
+    let read = log.batch_digest(&entry.feed, entry.sequence);
+    assert!(
+        matches!(&read, Err(ReadError::Damaged(damage)) if damage.what.contains("not what was written")),
+        "{read:?}"
+    );
+    log.close().await;
+}
