@@ -17,13 +17,13 @@ use httt_feed::{AgencyCode, Audience, FeedId, Head, Lane, Refusal, VerifiedBatch
 use httt_log::{Direction, NewEvent};
 use httt_wire::Message as _;
 use httt_wire::directory as pb;
+use tokio::time::Instant;
 
 use super::connect::away;
 use super::own::Second;
 use super::shared::Shared;
 
-/// How often the directory is looked at that a fence waits for, and the pause between.
-const LOOKS: usize = 30;
+/// Pause between two looks at the directory that a fence waits for.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Who says these events.
 const ACTOR: &str = "gateway";
@@ -90,14 +90,16 @@ impl Shared {
     /// Waits for the directory that the feed's latest fence asks for. Who put that up may have ended, or changed its
     /// mind: then this process says that nothing was changed, after which the other one cannot change it any more.
     pub(super) async fn await_directory(&self, feed: &FeedId) -> Result<(), StoreError> {
-        for look in 0..LOOKS {
-            if look > 0 {
-                tokio::time::sleep(PAUSE).await;
-            }
+        let until = Instant::now() + self.settings.fence_patience;
+        loop {
             self.directory_home().await?;
             if self.is_past_fence(feed)? {
                 return Ok(());
             }
+            if Instant::now() >= until {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
         let own = self.own.log.origin();
         let directory = FeedId::directory(own);

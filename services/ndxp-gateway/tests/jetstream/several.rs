@@ -1,23 +1,21 @@
 //! Several processes of one gateway.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use httt_exchange::{Store as _, StoreError};
 use httt_feed::{Audience, FeedId, Lane};
 use httt_log::{FeedHead, NewEvent};
-use httt_ndxp_gateway::jetstream::Settings;
 use httt_wire::directory::MemberSuspended;
 
-use crate::exchange::{Gateway, Member, batches, code, feed, settings};
+use crate::exchange::{Gateway, Member, batches, code, feed, seldom, settings};
 use crate::nats::{NatsServer, until};
 use crate::proxy::Proxy;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_that_take_the_same_feed_at_once_take_each_entry_once() {
     let server = NatsServer::start().await;
-    let one = Arc::new(Gateway::open(&[&server], settings(1)).await);
-    let two = Arc::new(Gateway::open(&[&server], settings(1)).await);
+    let one = Arc::new(Gateway::open(&[&server], seldom()).await);
+    let two = Arc::new(Gateway::open(&[&server], seldom()).await);
     let said = batches("H24→TW/report", 60, "a");
     let mut pushes = Vec::new();
     for gateway in [&one, &two] {
@@ -121,8 +119,7 @@ async fn a_revision_sees_what_the_streams_hold_though_this_process_heard_nothing
     let server = NatsServer::start().await;
     let proxy = Proxy::before(&server).await;
     let one = Gateway::open(&[&server], settings(1)).await;
-    let seldom = Settings { scrub_every: Duration::from_secs(3_600), ..settings(1) };
-    let two = Gateway::open_through(&proxy, seldom).await;
+    let two = Gateway::open_through(&proxy, seldom()).await;
     one.push(&batches("H24→TW/report", 1, "a")).await;
     two.has_head("H24→TW/report", 1).await;
     // It hears no more: neither of a feed that it knows, nor of one that is new.
