@@ -232,10 +232,7 @@ async fn a_process_without_the_gateways_new_key_says_nothing_more_and_nothing_fo
     let said = batches(REPORT, 3, "a");
     assert_eq!(two.push(&said[..1]).await.refusal, None);
     one.has_head(REPORT, 1).await;
-    let new = key("NDXP new");
-    let added = pb::KeyAdded { member: "NDXP".into(), key: Some(new.public().to_wire()) };
-    let added = NewEvent::of(Audience::All, Lane::Directory, "member/NDXP", &added);
-    one.service.revise(|_, _| Ok::<_, StoreError>(vec![added])).await.expect("adds");
+    one.service.revise(|_, _| Ok::<_, StoreError>(vec![added_own()])).await.expect("adds");
     one.log.change_key(key("NDXP new"));
 
     proxy.hold(RECEIPTS);
@@ -244,15 +241,7 @@ async fn a_process_without_the_gateways_new_key_says_nothing_more_and_nothing_fo
         async move { two.push(&[second]).await }
     });
     until("it seals a receipt with the old key", || async { (proxy.held() > 0).then_some(()) }).await;
-    let revoked = one.service.revise_keys(&ndxp, |_, heads| {
-        let revoked = pb::KeyRevoked {
-            member: "NDXP".into(),
-            fingerprint: key("NDXP").public().fingerprint().0.to_vec(),
-            reason: "thay khoá".into(),
-            last_accepted: received(heads, "NDXP"),
-        };
-        Ok::<_, StoreError>(vec![NewEvent::of(Audience::All, Lane::Directory, "member/NDXP", &revoked)])
-    });
+    let revoked = one.service.revise_keys(&ndxp, |_, heads| Ok::<_, StoreError>(vec![revoked_own(heads)]));
     revoked.await.expect("revokes");
     proxy.release();
     let answer = pushing.await.expect("answers");
@@ -276,6 +265,48 @@ async fn a_process_without_the_gateways_new_key_says_nothing_more_and_nothing_fo
         assert_eq!(fresh.log.head(&feed(own)), one.log.head(&feed(own)));
     }
     agree([&one, &fresh], &said).await;
+}
+
+/// It keeps serving, and leaves to others what only they can receipt.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_without_the_gateways_new_key_publishes_nothing_and_starts_all_the_same() {
+    let (server, ndxp) = (NatsServer::start().await, of("NDXP"));
+    let one = Gateway::open(&[&server], patient()).await;
+    let two = Gateway::open(&[&server], patient()).await;
+    let said = batches(REPORT, 2, "a");
+    assert_eq!(two.push(&said[..1]).await.refusal, None);
+    one.has_head(REPORT, 1).await;
+    one.service.revise(|_, _| Ok::<_, StoreError>(vec![added_own()])).await.expect("adds");
+    one.log.change_key(key("NDXP new"));
+    let revoked = one.service.revise_keys(&ndxp, |_, heads| Ok::<_, StoreError>(vec![revoked_own(heads)]));
+    revoked.await.expect("revokes");
+    until("it is silent", || async { two.store.status().silent }).await;
+    assert!(two.push(&batches("H24→TW/status", 1, "a")).await.refusal.is_some());
+    let status = server.context().await.get_stream("httt-status").await.expect("stream").cached_info().state.messages;
+    assert_eq!(status, 0, "what it cannot receipt it does not publish");
+
+    // A batch whose process ended before the receipt; the other one does not look.
+    let dir = two.end().await;
+    server.publish(&said[1], "httt.H24.TW.report").await;
+    let two = Gateway::open_in(dir, &[&server], patient()).await.expect("starts");
+    assert!(two.store.status().silent.is_some());
+    assert_eq!(told(&one, &said[1..]).await.refusal, None);
+    agree([&one, &two], &said).await;
+}
+
+fn added_own() -> NewEvent {
+    let added = pb::KeyAdded { member: "NDXP".into(), key: Some(key("NDXP new").public().to_wire()) };
+    NewEvent::of(Audience::All, Lane::Directory, "member/NDXP", &added)
+}
+
+fn revoked_own(heads: &[FeedHead]) -> NewEvent {
+    let revoked = pb::KeyRevoked {
+        member: "NDXP".into(),
+        fingerprint: key("NDXP").public().fingerprint().0.to_vec(),
+        reason: "thay khoá".into(),
+        last_accepted: received(heads, "NDXP"),
+    };
+    NewEvent::of(Audience::All, Lane::Directory, "member/NDXP", &revoked)
 }
 
 /// Begins to push at `two`, and returns when the batch is published.
