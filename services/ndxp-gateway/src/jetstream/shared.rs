@@ -17,7 +17,7 @@ use super::status::LaneState;
 use super::subject;
 
 /// Messages asked for at once when a feed is read, and feeds when all are looked at.
-const READ_AHEAD: usize = 16;
+pub(super) const READ_AHEAD: usize = 16;
 /// Ranges of a feed that are told missing at once.
 const MAX_TOLD_MISSING: usize = 16;
 
