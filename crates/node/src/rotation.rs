@@ -146,7 +146,7 @@ impl Rotation {
             (Step::Offer, Some(next), _) => self.offer(directory.gateway(), &next, now_ms).await?,
             (Step::Switch, Some(next), _) => {
                 let fingerprint = next.public().fingerprint();
-                self.files.switch()?;
+                self.files.switch(next.public())?;
                 self.node.log.change_key(next);
                 self.node.log.write_checkpoint().await?;
                 tracing::info!(key = %fingerprint, "sealing with the new key from now on");

@@ -104,12 +104,20 @@ impl KeyFiles {
         Ok(key.public().fingerprint())
     }
 
-    /// The next key becomes the one in use, and that the old one.
-    pub(super) fn switch(&self) -> Result<(), KeyFilesError> {
-        if self.in_use.exists() {
+    /// The next key, which is `next`, becomes the one in use, and that the old one. Whoever opens the files between the two
+    /// renames does the second one: then it is done.
+    pub(super) fn switch(&self, next: &PublicKey) -> Result<(), KeyFilesError> {
+        if self.is_switched(next) {
+            return Ok(());
+        }
+        if self.in_use.exists() && self.next.exists() {
             rename(&self.in_use, &self.old)?;
         }
-        rename(&self.next, &self.in_use)
+        rename(&self.next, &self.in_use).or_else(|error| if self.is_switched(next) { Ok(()) } else { Err(error) })
+    }
+
+    fn is_switched(&self, next: &PublicKey) -> bool {
+        !self.next.exists() && read(&self.in_use).is_ok_and(|key| key.public() == next)
     }
 
     /// Gives the next key up.
@@ -195,6 +203,21 @@ mod tests {
         assert_eq!(files.state().expect("state").old, Some(old));
         files.forget().expect("forgets");
         assert!(files.state().expect("state").old.is_none());
+    }
+
+    #[test]
+    fn a_switch_that_somebody_else_completed_is_done() {
+        let (dir, files) = files();
+        let old = files.open().expect("key").public().clone();
+        files.begin().expect("begins");
+        let next = files.state().expect("state").next.expect("next").public().clone();
+        fs::rename(dir.path().join("signing.key"), dir.path().join("signing.key.old")).expect("half a switch");
+        files.open().expect("completes it");
+        files.switch(&next).expect("it is done");
+        assert_eq!(files.open().expect("key").public(), &next);
+        assert_eq!(files.state().expect("state").old, Some(old.clone()));
+        files.switch(&old).expect_err("another key than the one in use is missed");
+        assert_eq!(files.peek().expect("key").public(), &next);
     }
 
     #[test]

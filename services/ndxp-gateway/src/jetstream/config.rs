@@ -72,6 +72,9 @@ fn default_scrub_minutes() -> u64 {
     60
 }
 
+/// Long enough to put up the fences of every member, and to say the directory after them.
+const FENCE_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How feeds are kept in JetStream.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -83,12 +86,15 @@ pub struct Settings {
     pub max_age: BTreeMap<Lane, Duration>,
     /// Pause between two looks for what is missing.
     pub scrub_every: Duration,
+    /// How long a change of the directory that was begun is waited for before it is given up.
+    pub fence_patience: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let (prefix, replicas) = (default_prefix(), default_replicas());
-        Self { prefix, replicas, max_age: BTreeMap::new(), scrub_every: Duration::from_secs(60 * 60) }
+        let scrub_every = Duration::from_secs(default_scrub_minutes() * 60);
+        Self { prefix, replicas, max_age: BTreeMap::new(), scrub_every, fence_patience: FENCE_PATIENCE }
     }
 }
 
@@ -131,6 +137,7 @@ impl JetStreamConfig {
             replicas: self.replicas,
             max_age,
             scrub_every: Duration::from_secs(self.scrub_minutes.saturating_mul(60)),
+            fence_patience: FENCE_PATIENCE,
         })
     }
 }

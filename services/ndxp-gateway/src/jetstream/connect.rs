@@ -4,7 +4,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::jetstream::context::ContextBuilder;
+use async_nats::jetstream::context::{ContextBuilder, PublishError, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::{Context, consumer, stream};
 use async_nats::{Client, ConnectOptions, Event};
 use bytes::Bytes;
@@ -166,33 +168,48 @@ impl Connection {
         batch: &VerifiedBatch,
         expected: u64,
     ) -> Result<Option<u64>, StoreError> {
-        use async_nats::jetstream::context::PublishErrorKind;
-        let message = message(batch).message_id(batch.digest().to_string()).expected_last_subject_sequence(expected);
-        match self.send(prefix, batch.feed(), message).await {
-            Ok(at) => Ok(Some(at)),
+        let guarded = message(batch).expected_last_subject_sequence(expected);
+        let named = guarded.clone().message_id(batch.digest().to_string());
+        match self.send_guarded(prefix, batch.feed(), named).await? {
+            // The servers remember ids of messages that they no longer have.
+            Some(acknowledged)
+                if acknowledged.duplicate
+                    && self.get(prefix, batch.feed().lane, acknowledged.sequence).await?.as_ref()
+                        != Some(batch.bytes()) =>
+            {
+                let again = self.send_guarded(prefix, batch.feed(), guarded).await?;
+                Ok(again.map(|acknowledged| acknowledged.sequence))
+            }
+            acknowledged => Ok(acknowledged.map(|acknowledged| acknowledged.sequence)),
+        }
+    }
+
+    /// `None`: the guard does not hold.
+    async fn send_guarded(
+        &self,
+        prefix: &str,
+        feed: &FeedId,
+        message: PublishMessage,
+    ) -> Result<Option<PublishAck>, StoreError> {
+        match self.send(prefix, feed, message).await {
+            Ok(acknowledged) => Ok(Some(acknowledged)),
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(None),
             Err(error) => Err(away(error)),
         }
     }
 
-    /// Appends a batch that was lost, wherever its subject stands. Without a message id: the servers remember ids of
-    /// messages that they no longer have.
+    /// Appends a batch that was lost, wherever its subject stands. Without a message id, which they may remember.
     pub(super) async fn publish_again(&self, prefix: &str, batch: &VerifiedBatch) -> Result<u64, StoreError> {
         self.check()?;
-        self.send(prefix, batch.feed(), message(batch)).await.map_err(away)
+        let acknowledged = self.send(prefix, batch.feed(), message(batch)).await.map_err(away)?;
+        Ok(acknowledged.sequence)
     }
 
-    async fn send(
-        &self,
-        prefix: &str,
-        feed: &FeedId,
-        message: async_nats::jetstream::message::PublishMessage,
-    ) -> Result<u64, async_nats::jetstream::context::PublishError> {
-        use async_nats::jetstream::context::PublishErrorKind;
+    async fn send(&self, prefix: &str, feed: &FeedId, message: PublishMessage) -> Result<PublishAck, PublishError> {
         let (subject, mut attempts) = (subject::of(prefix, feed), 1);
         loop {
             match self.context.send_publish(subject.clone(), message.clone()).await?.await {
-                Ok(acknowledged) => return Ok(acknowledged.sequence),
+                Ok(acknowledged) => return Ok(acknowledged),
                 // Nobody heard it: a stream that was just made, or is choosing another leader.
                 Err(error) if error.kind() == PublishErrorKind::StreamNotFound && attempts < MAX_UNHEARD => {
                     attempts += 1;
@@ -279,8 +296,8 @@ pub(super) fn sequence(headers: &async_nats::HeaderMap) -> Option<u64> {
     headers.get(subject::SEQUENCE)?.as_str().parse().ok().filter(|sequence| *sequence > 0)
 }
 
-fn message(batch: &VerifiedBatch) -> async_nats::jetstream::message::PublishMessage {
-    async_nats::jetstream::message::PublishMessage::build()
+fn message(batch: &VerifiedBatch) -> PublishMessage {
+    PublishMessage::build()
         .payload(batch.bytes().clone())
         .header(subject::SEQUENCE, batch.sequence().to_string().as_str())
         .header(subject::DIGEST, batch.digest().to_string().as_str())

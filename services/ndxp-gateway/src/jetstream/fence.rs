@@ -12,18 +12,19 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use httt_exchange::{StoreError, derived_id};
 use httt_feed::{AgencyCode, Audience, FeedId, Head, Lane, Refusal, VerifiedBatch};
 use httt_log::{Direction, NewEvent};
 use httt_wire::Message as _;
 use httt_wire::directory as pb;
+use tokio::time::Instant;
 
 use super::connect::away;
 use super::own::Second;
-use super::shared::Shared;
+use super::shared::{READ_AHEAD, Shared};
 
-/// How often the directory is looked at that a fence waits for, and the pause between.
-const LOOKS: usize = 30;
+/// Pause between two looks at the directory that a fence waits for.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Who says these events.
 const ACTOR: &str = "gateway";
@@ -37,12 +38,17 @@ impl Shared {
     /// Puts up the fences before keys of `members` are revoked by the directory that follows `seen`.
     pub(super) async fn hold(&self, members: &BTreeSet<AgencyCode>, seen: Option<Head>) -> Result<(), StoreError> {
         let sequence = seen.map_or(0, |head| head.sequence) + 1;
-        for feed in self.fenced(members) {
+        // All at once: whoever waits at the first one waits for the last one, too.
+        let fences = self.fenced(members).into_iter().map(|feed| async move {
             let id = derived_id(&[b"directory awaited\0", feed.to_string().as_bytes(), &sequence.to_be_bytes()]);
             let word = pb::DirectoryAwaited { sequence };
             let event = NewEvent::of(feed.audience.clone(), feed.lane, stream(&feed.audience), &word);
             let event = event.with_id(id).with_actor(ACTOR);
-            self.say_in(&feed, || Ok(vec![event.clone()]), Second::Insist).await?;
+            self.say_in(&feed, || Ok(vec![event.clone()]), Second::Insist).await
+        });
+        let mut fences = futures_util::stream::iter(fences).buffer_unordered(READ_AHEAD);
+        while let Some(stands) = fences.next().await {
+            stands?;
         }
         Ok(())
     }
@@ -90,14 +96,16 @@ impl Shared {
     /// Waits for the directory that the feed's latest fence asks for. Who put that up may have ended, or changed its
     /// mind: then this process says that nothing was changed, after which the other one cannot change it any more.
     pub(super) async fn await_directory(&self, feed: &FeedId) -> Result<(), StoreError> {
-        for look in 0..LOOKS {
-            if look > 0 {
-                tokio::time::sleep(PAUSE).await;
-            }
+        let until = Instant::now() + self.settings.fence_patience;
+        loop {
             self.directory_home().await?;
             if self.is_past_fence(feed)? {
                 return Ok(());
             }
+            if Instant::now() >= until {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
         let own = self.own.log.origin();
         let directory = FeedId::directory(own);

@@ -113,6 +113,12 @@ impl Index {
         self.feeds.entry(feed.clone()).or_default().claims.note(sequence, place);
     }
 
+    /// A message that this process published without a guard holds `sequence`. Others may have published before it what is
+    /// not known here, so it is not what the next one is guarded with.
+    pub(super) fn note_again(&mut self, feed: &FeedId, sequence: u64, place: Place) {
+        self.feeds.entry(feed.clone()).or_default().claims.places.insert(sequence, place);
+    }
+
     /// A place turned out not to hold what it should.
     pub(super) fn lost(&mut self, feed: &FeedId, sequence: u64, at: u64) {
         if let Some(track) = self.feeds.get_mut(feed)
@@ -241,6 +247,14 @@ mod tests {
         index.note(&feed(), 1, place(9));
         index.lost(&feed(), 1, 7);
         assert_eq!((index.place(&feed(), 1), index.last(&feed())), (Some(place(9)), 9));
+    }
+
+    #[test]
+    fn what_was_brought_back_is_no_guard() {
+        let mut index = Index::default();
+        index.note(&feed(), 2, place(7));
+        index.note_again(&feed(), 1, place(9));
+        assert_eq!((index.place(&feed(), 1), index.last(&feed())), (Some(place(9)), 7));
     }
 
     #[test]

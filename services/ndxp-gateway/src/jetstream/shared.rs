@@ -17,7 +17,7 @@ use super::status::LaneState;
 use super::subject;
 
 /// Messages asked for at once when a feed is read, and feeds when all are looked at.
-const READ_AHEAD: usize = 16;
+pub(super) const READ_AHEAD: usize = 16;
 /// Ranges of a feed that are told missing at once.
 const MAX_TOLD_MISSING: usize = 16;
 
@@ -127,22 +127,18 @@ impl Shared {
         self.connection.check()?;
         let at = self.connection.publish(&self.settings.prefix, batch, expected).await?;
         if let Some(at) = at {
-            self.note(batch, at);
+            self.index(|index| index.note(feed, batch.sequence(), place(batch, at)));
         }
         Ok(at)
     }
 
-    /// Publishes a batch that was lost.
+    /// Publishes a batch that was lost. The next guarded message of the feed is refused until what others published
+    /// meanwhile was looked at.
     pub(super) async fn publish_again(&self, batch: &VerifiedBatch) -> Result<(), StoreError> {
         let _open = self.gate(batch.feed().lane)?.read().await;
         let at = self.connection.publish_again(&self.settings.prefix, batch).await?;
-        self.note(batch, at);
+        self.index(|index| index.note_again(batch.feed(), batch.sequence(), place(batch, at)));
         Ok(())
-    }
-
-    fn note(&self, batch: &VerifiedBatch, at: u64) {
-        let place = Place { at, bytes: u32::try_from(batch.bytes().len()).unwrap_or(u32::MAX) };
-        self.index(|index| index.note(batch.feed(), batch.sequence(), place));
     }
 
     /// Asks the servers where the subject stands, and notes what was not known of it.
@@ -348,4 +344,9 @@ impl Shared {
         let event = self.own.log.event(receipt_id(feed, head))?;
         Ok(event.and_then(|event| wire::Receipt::decode(event.event.data).ok()))
     }
+}
+
+/// Where a batch is that was published as message `at`.
+fn place(batch: &VerifiedBatch, at: u64) -> Place {
+    Place { at, bytes: u32::try_from(batch.bytes().len()).unwrap_or(u32::MAX) }
 }

@@ -114,6 +114,8 @@ impl JetStreamStore {
             }
             return Ok(Vec::new());
         }
+        // What it cannot give receipts for is better taken by another process.
+        shared.may_seal()?;
         let (mut taken, mut tail, mut outcome) = (0, None, Ok(()));
         for batch in &batches {
             outcome = self.take_one(batch, &mut tail).await;

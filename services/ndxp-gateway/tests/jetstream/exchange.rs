@@ -80,6 +80,11 @@ pub fn settings(replicas: usize) -> Settings {
     Settings { replicas, scrub_every: Duration::from_millis(500), ..Settings::default() }
 }
 
+/// No look comes by itself.
+pub fn seldom() -> Settings {
+    Settings { scrub_every: Duration::from_secs(3_600), ..settings(1) }
+}
+
 /// One process of the gateway.
 pub struct Gateway {
     pub log: Log,

@@ -1,18 +1,10 @@
 //! Headers that are lost on the way from the server are noticed, without waiting for the next look.
 
-use std::time::Duration;
-
 use httt_exchange::Store as _;
-use httt_ndxp_gateway::jetstream::Settings;
 
-use crate::exchange::{Gateway, batches, feed, settings};
+use crate::exchange::{Gateway, batches, feed, seldom};
 use crate::nats::{NatsServer, until};
 use crate::proxy::Proxy;
-
-/// No look comes by itself.
-fn seldom() -> Settings {
-    Settings { scrub_every: Duration::from_secs(3_600), ..settings(1) }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_told_into_a_connection_that_was_cut_is_looked_at_again() {

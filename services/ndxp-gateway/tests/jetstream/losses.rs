@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use httt_exchange::{Store as _, StoreError};
 use httt_feed::Lane;
-use httt_ndxp_gateway::jetstream::Settings;
 
-use crate::exchange::{Gateway, Member, batches, feed, settings};
+use crate::exchange::{Gateway, Member, batches, feed, seldom, settings};
 use crate::nats::{NatsServer, until};
 
 /// Message sequences of a subject.
@@ -56,8 +55,7 @@ async fn deleted_messages_are_found_by_a_look_and_filled_again_from_the_origin()
 async fn a_deleted_message_that_a_reader_meets_is_asked_of_an_origin_at_another_process() {
     let server = NatsServer::start().await;
     // No look comes: only the reader can find it.
-    let seldom = Settings { scrub_every: Duration::from_secs(3_600), ..settings(1) };
-    let (one, two) = (Gateway::open(&[&server], seldom.clone()).await, Gateway::open(&[&server], seldom).await);
+    let (one, two) = (Gateway::open(&[&server], seldom()).await, Gateway::open(&[&server], seldom()).await);
     let h24 = Member::open("H24").await;
     h24.copy_through(&one);
     h24.say("TW", Lane::Report, 3).await;

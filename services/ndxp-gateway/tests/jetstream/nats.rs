@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::message::PublishMessage;
+use httt_feed::VerifiedBatch;
 use tempfile::TempDir;
 
 /// How long a condition is waited for; far beyond what any takes.
@@ -123,6 +125,18 @@ impl NatsServer {
     pub async fn context(&self) -> jetstream::Context {
         let client = until("a connection", || async { async_nats::connect(self.url()).await.ok() }).await;
         jetstream::new(client)
+    }
+
+    /// Publishes a batch as a gateway process does, and says which message it is.
+    pub async fn publish(&self, batch: &VerifiedBatch, subject: &'static str) -> u64 {
+        let context = self.context().await;
+        let message = PublishMessage::build()
+            .payload(batch.bytes().clone())
+            .header("Httt-Sequence", batch.sequence().to_string().as_str())
+            .header("Httt-Digest", batch.digest().to_string().as_str())
+            .message_id(batch.digest().to_string());
+        let published = context.send_publish(subject, message).await.expect("publishes");
+        published.await.expect("is acknowledged").sequence
     }
 
     /// Waits until it answers for JetStream: that there is no such stream.

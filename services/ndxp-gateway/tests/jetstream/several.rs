@@ -1,23 +1,22 @@
 //! Several processes of one gateway.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use httt_exchange::{Store as _, StoreError};
 use httt_feed::{Audience, FeedId, Lane};
 use httt_log::{FeedHead, NewEvent};
-use httt_ndxp_gateway::jetstream::Settings;
 use httt_wire::directory::MemberSuspended;
 
-use crate::exchange::{Gateway, Member, batches, code, feed, settings};
+use crate::exchange::{Gateway, Member, batches, code, feed, seldom, settings};
 use crate::nats::{NatsServer, until};
 use crate::proxy::Proxy;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_that_take_the_same_feed_at_once_take_each_entry_once() {
     let server = NatsServer::start().await;
-    let one = Arc::new(Gateway::open(&[&server], settings(1)).await);
-    let two = Arc::new(Gateway::open(&[&server], settings(1)).await);
+    let one = Arc::new(Gateway::open(&[&server], seldom()).await);
+    let two = Arc::new(Gateway::open(&[&server], seldom()).await);
     let said = batches("H24→TW/report", 60, "a");
     let mut pushes = Vec::new();
     for gateway in [&one, &two] {
@@ -121,8 +120,7 @@ async fn a_revision_sees_what_the_streams_hold_though_this_process_heard_nothing
     let server = NatsServer::start().await;
     let proxy = Proxy::before(&server).await;
     let one = Gateway::open(&[&server], settings(1)).await;
-    let seldom = Settings { scrub_every: Duration::from_secs(3_600), ..settings(1) };
-    let two = Gateway::open_through(&proxy, seldom).await;
+    let two = Gateway::open_through(&proxy, seldom()).await;
     one.push(&batches("H24→TW/report", 1, "a")).await;
     two.has_head("H24→TW/report", 1).await;
     // It hears no more: neither of a feed that it knows, nor of one that is new.
@@ -140,6 +138,41 @@ async fn a_revision_sees_what_the_streams_hold_though_this_process_heard_nothing
     revised.await.expect("revises");
     assert_eq!(seen, [one.store.head(&report), one.store.head(&status)]);
     assert_eq!(seen.iter().flatten().map(|head| head.sequence).collect::<Vec<_>>(), [3, 2]);
+}
+
+/// What is brought back is published without a guard, behind what another process said meanwhile and this one did not hear.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_brings_something_back_does_not_say_again_what_another_one_said() {
+    let server = NatsServer::start().await;
+    let proxy = Proxy::before(&server).await;
+    let other = Gateway::open(&[&server], seldom()).await;
+    let deaf = Gateway::open_through(&proxy, seldom()).await;
+    let (report, receipts) = (batches("H24→TW/report", 2, "a"), feed("NDXP→H24/report"));
+    other.push(&report[..1]).await;
+    deaf.has_head("H24→TW/report", 1).await;
+    let first = deaf.log.read_feed(&receipts, 0, 1).expect("reads").remove(0);
+    let first = deaf.directory.get().verify(httt_feed::parse(first.bytes).expect("parses")).expect("verifies");
+    proxy.lose(usize::MAX);
+    other.push(&batches("H24→TW/status", 1, "a")).await;
+    let mut stream = server.context().await.get_stream("httt-report").await.expect("stream");
+    let message = stream.get_first_raw_message_by_subject("httt.NDXP.H24.report", 1).await.expect("a receipt");
+    assert!(stream.delete_message(message.sequence).await.expect("deletes"));
+    deaf.store.take_again(vec![first]).await.expect("brings it back");
+    assert_eq!(deaf.push(&report[1..]).await.refusal, None);
+
+    let (mut said, last) = (HashMap::new(), stream.info().await.expect("info").state.last_sequence);
+    for at in 1..=last {
+        let Ok(message) = stream.get_raw_message(at).await else { continue };
+        let batch = httt_feed::parse(message.payload).expect("parses");
+        let (place, digest) = ((batch.feed().clone(), batch.sequence()), batch.digest());
+        assert_eq!(
+            said.insert(place.clone(), digest).filter(|other| *other != digest),
+            None,
+            "{place:?} is said twice"
+        );
+    }
+    assert_eq!(said.keys().filter(|(of, _)| *of == receipts).count(), 3);
+    assert_eq!(deaf.log.head(&receipts).map(|head| head.sequence), Some(3));
 }
 
 #[tokio::test(flavor = "multi_thread")]

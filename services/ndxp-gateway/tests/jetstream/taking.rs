@@ -3,7 +3,7 @@
 use httt_exchange::{Store as _, refusal_from_wire};
 use httt_wire::exchange::RefusalCode;
 
-use crate::exchange::{Gateway, Member, batches, feed, settings};
+use crate::exchange::{Gateway, Member, batches, feed, seldom, settings};
 use crate::nats::{NatsServer, until};
 use httt_feed::Lane;
 
@@ -25,6 +25,21 @@ async fn what_is_pushed_is_read_untouched_and_a_duplicate_has_the_receipt_it_got
     let subjects = stream.info_with_subjects("httt.H24.TW.report").await.expect("info");
     assert_eq!(subjects.info.state.messages, 4, "three entries, and one batch of receipts");
     assert_eq!(stream.info().await.expect("info").state.subjects_count, 2);
+}
+
+/// The servers remember messages that they do not have any more, and acknowledge them again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_published_once_and_is_gone_is_published_again_before_it_is_receipted() {
+    let server = NatsServer::start().await;
+    let gateway = Gateway::open(&[&server], seldom()).await;
+    let said = batches("H24→TW/report", 1, "a");
+    let at = server.publish(&said[0], "httt.H24.TW.report").await;
+    let stream = server.context().await.get_stream("httt-report").await.expect("stream");
+    assert!(stream.delete_message(at).await.expect("deletes"));
+    let answer = gateway.push(&said).await;
+    assert_eq!((answer.refusal, answer.receipts.len()), (None, 1));
+    let there = stream.get_first_raw_message_by_subject("httt.H24.TW.report", 1).await.expect("it is there");
+    assert_eq!(there.payload, said[0].bytes());
 }
 
 #[tokio::test(flavor = "multi_thread")]
