@@ -5,11 +5,13 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::tls::{Authority, identify};
 use common::*;
 use httt_exchange::grpc::{GrpcPeer, serve};
+use httt_exchange::memory::MemoryPeer;
 use httt_exchange::*;
 use httt_feed::*;
 use httt_log::{BackupOptions, ManualClock, NewEvent, Options, restore};
@@ -315,4 +317,68 @@ async fn a_gateway_that_told_two_stories_is_shown_so_and_keeps_the_evidence() {
     assert!(gateway.log.stream_version(&gateway.code, "fork/NDXP→*/directory").expect("reads").is_some());
     // Nothing more is asked for: it is for an operator now.
     assert!(service.heads(&code("H24"), asking(vec![(feed(DIRECTORY), other.head())])).await.wants.is_empty());
+}
+
+/// A gateway that wants its directory back, now up to its first batch and now up to its second.
+struct Wanting {
+    takes: bool,
+    pushed: Arc<AtomicUsize>,
+}
+
+impl Peer for Wanting {
+    fn name(&self) -> &str {
+        "wanting"
+    }
+
+    async fn heads(&self, _: wire::HeadsRequest) -> Result<wire::HeadsResponse, PeerError> {
+        let until = 1 + self.pushed.load(Ordering::SeqCst) as u64 % 2;
+        let wants = vec![wire::Want { feed: Some(feed(DIRECTORY).to_wire()), after: 0, until }];
+        Ok(wire::HeadsResponse { log_id: vec![1], position: 1, wants, ..Default::default() })
+    }
+
+    async fn read(&self, _: wire::ReadRequest) -> Result<wire::ReadResponse, PeerError> {
+        Ok(wire::ReadResponse::default())
+    }
+
+    async fn push(&self, request: wire::PushRequest) -> Result<wire::PushResponse, PeerError> {
+        assert!(request.again);
+        self.pushed.fetch_add(1, Ordering::SeqCst);
+        let refusal = wire::Refusal { code: RefusalCode::Busy.into(), ..Default::default() };
+        Ok(wire::PushResponse { refusal: (!self.takes).then_some(refusal), ..Default::default() })
+    }
+
+    async fn stat_media(&self, _: wire::StatMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
+        Ok(wire::StatMediaResponse::default())
+    }
+
+    async fn read_media(&self, _: wire::ReadMediaRequest) -> Result<wire::ReadMediaResponse, PeerError> {
+        Ok(wire::ReadMediaResponse::default())
+    }
+
+    async fn write_media(&self, _: wire::WriteMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
+        Ok(wire::StatMediaResponse::default())
+    }
+}
+
+/// How often it is recorded that the directory went back, after a peer wanted it six times.
+async fn recorded_of(takes: bool) -> Option<u64> {
+    let gateway = Node::open("NDXP");
+    found(&gateway).await;
+    let h24 = Node::open("H24");
+    h24.copy_with(Arc::new(MemoryPeer::new("gateway", service(&gateway, Receipts::Issue), code("H24"))), &["H24"]);
+    h24.holds(DIRECTORY, 2).await;
+    let pushed = Arc::new(AtomicUsize::new(0));
+    h24.copy_with(Arc::new(Wanting { takes, pushed: Arc::clone(&pushed) }), &["H24"]);
+    until("it is wanted again and again", || pushed.load(Ordering::SeqCst) >= 6).await;
+    h24.log.stream_version(&h24.code, &format!("went-back/{DIRECTORY}")).expect("reads")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_feed_went_back_is_recorded_once_whatever_a_peer_wants() {
+    assert_eq!(recorded_of(true).await, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_a_peer_wants_and_does_not_take_nothing_is_recorded() {
+    assert_eq!(recorded_of(false).await, None);
 }
