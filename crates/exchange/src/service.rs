@@ -428,6 +428,9 @@ impl Service {
         if let (true, Some(lacks)) = (request.again, &request.lacks) {
             tracing::info!(%caller, %feed, after = lacks.after, "what is wanted is not there either");
             self.wants.lacks(&feed, lacks.after, caller, self.clock.now_ms());
+            if brings_back {
+                self.own.lacks(caller, &feed);
+            }
         }
         let unpacking = unpack(OnTheWire { entries: request.entries, packed: request.packed });
         if is_packed {

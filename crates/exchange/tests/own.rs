@@ -319,6 +319,88 @@ async fn a_gateway_that_told_two_stories_is_shown_so_and_keeps_the_evidence() {
     assert!(service.heads(&code("H24"), asking(vec![(feed(DIRECTORY), other.head())])).await.wants.is_empty());
 }
 
+/// A gateway that knows everybody, and its clock.
+async fn at_noon(asks: Asks) -> (Node, Service, Arc<ManualClock>) {
+    let gateway = Node::open("NDXP");
+    found(&gateway).await;
+    let clock = Arc::new(ManualClock::new(1_000_000));
+    let service = plain_service(&gateway, Receipts::Issue).with_own_feeds(OwnFeeds::asking(asks));
+    let service = service.with_clock(Arc::clone(&clock) as Arc<dyn httt_log::Clock>);
+    (gateway, service, clock)
+}
+
+/// Says that it holds what nobody can bring.
+async fn claims(service: &Service, member: &str, name: &str) -> wire::HeadsResponse {
+    let far = Head { sequence: 1 << 60, digest: Digest([9; 32]) };
+    service.heads(&code(member), asking(vec![(feed(name), far)])).await
+}
+
+/// Why what a member says first is not taken.
+async fn refusal_of(service: &Service, origin: &str, lane: &str) -> Option<wire::Refusal> {
+    let name = format!("{origin}→TW/{lane}");
+    let entries = batches(origin, &name, 1, 0).iter().map(|batch| batch.bytes().clone()).collect();
+    let push = wire::PushRequest { feed: Some(feed(&name).to_wire()), entries, ..Default::default() };
+    service.push(&code(origin), push).await.refusal
+}
+
+#[tokio::test]
+async fn a_carrier_that_brings_no_receipts_holds_up_others_for_half_a_minute() {
+    let (_gateway, service, clock) = at_noon(Asks::EachBefore).await;
+    claims(&service, "H55.LGSP", "NDXP→H55/report").await;
+    service.heads(&code("H55"), asking(vec![])).await;
+    assert!(refusal_of(&service, "H55", "report").await.is_some());
+    clock.set(1_029_999);
+    assert!(refusal_of(&service, "H55", "report").await.is_some());
+    clock.set(1_030_000);
+    assert_eq!(refusal_of(&service, "H55", "report").await, None);
+    claims(&service, "H55.LGSP", "NDXP→H55/report").await;
+    assert_eq!(refusal_of(&service, "H55", "status").await, None, "told again it is as little worth");
+}
+
+#[tokio::test]
+async fn the_word_of_who_is_suspended_or_a_stranger_counts_no_more() {
+    let (gateway, service, _clock) = at_noon(Asks::EachBefore).await;
+    claims(&service, "H55.LGSP", "NDXP→H55/report").await;
+    claims(&service, "H77", DIRECTORY).await;
+    service.heads(&code("H55"), asking(vec![])).await;
+    assert!(refusal_of(&service, "H55", "report").await.is_some());
+    let suspended = pb::MemberSuspended { member: "H55.LGSP".into(), reason: "r".into() };
+    let event = NewEvent::of(Audience::All, Lane::Directory, "member", &suspended);
+    service.revise(|_, _| Ok::<_, StoreError>(vec![event])).await.expect("no stranger holds it up");
+    assert_eq!(sequence(&gateway, DIRECTORY), 3);
+    assert_eq!(refusal_of(&service, "H55", "report").await, None);
+}
+
+#[tokio::test]
+async fn a_restored_gateway_waits_for_no_stranger_and_for_half_a_minute_for_a_liar() {
+    let (_gateway, service, clock) = at_noon(Asks::AllFirst(BTreeSet::new())).await;
+    for member in ["TW", "H55", "H55.LGSP"] {
+        service.heads(&code(member), asking(vec![])).await;
+    }
+    claims(&service, "H77", DIRECTORY).await;
+    claims(&service, "H55", "NDXP→TW/report").await;
+    claims(&service, "H24", DIRECTORY).await;
+    let missing = vec![(feed(DIRECTORY), 1 << 60, code("H24"))];
+    assert_eq!(service.waits(), Some(NotYet { silent: vec![], missing }));
+    clock.set(1_030_000);
+    assert_eq!(service.waits(), None);
+}
+
+#[tokio::test]
+async fn who_cannot_bring_back_what_it_holds_says_so_and_goes_on() {
+    let (_gateway, service, _clock) = at_noon(Asks::EachBefore).await;
+    claims(&service, "H24", RECEIPTS).await;
+    assert!(refusal_of(&service, "H24", "report").await.is_some());
+    let wanted = Some(feed(RECEIPTS).to_wire());
+    let lacks = Some(wire::Want { feed: wanted.clone(), after: 0, until: 1 << 60 });
+    let push = wire::PushRequest { feed: wanted, again: true, lacks, ..Default::default() };
+    assert_eq!(service.push(&code("H24"), push).await.refusal, None);
+    assert_eq!(refusal_of(&service, "H24", "report").await, None);
+    assert_eq!(refusal_of(&service, "H24", "emergency").await, None);
+    claims(&service, "H24", RECEIPTS).await;
+    assert_eq!(refusal_of(&service, "H24", "status").await, None, "it lacks them still");
+}
+
 /// A gateway that wants its directory back, now up to its first batch and now up to its second.
 struct Wanting {
     takes: bool,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use httt_feed::{AgencyCode, Digest, Directory, FeedId, Lane, Refusal, VerifiedBatch};
+use httt_log::{Clock, SystemClock};
 
 use super::report::BrokenReport;
 use super::{
@@ -13,6 +14,7 @@ use super::{
 use crate::admit::Admission;
 use crate::evidence::{Evidence, two_stories};
 use crate::founding::Beginning;
+use crate::own::here_of;
 use crate::{
     Alarm, Gate, Media, MediaError, OwnFeeds, Receipts, SharedDirectory, StoppedFeeds, Store, StoreError, admit,
 };
@@ -29,6 +31,7 @@ pub struct Importer {
     stopped: StoppedFeeds,
     gate: Gate,
     own: OwnFeeds,
+    clock: Arc<dyn Clock>,
 }
 
 impl Importer {
@@ -40,7 +43,22 @@ impl Importer {
         stopped: StoppedFeeds,
         gate: Gate,
     ) -> Self {
-        Self { store, directory, media, stopped, gate, own: OwnFeeds::default() }
+        Self {
+            store,
+            directory,
+            media,
+            stopped,
+            gate,
+            own: OwnFeeds::default(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// Tells the time by `clock`.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
     }
 
     /// Takes what gets a receipt only when this node has back what it had said itself, as for a push.
@@ -76,10 +94,9 @@ impl Importer {
         }
         if gateway == Some(own) && feed.origin != *own {
             // As for a push.
-            let here = |feed: &FeedId| self.head(feed);
-            if let Some(not_yet) =
-                self.own.waits(directory, own, &here).or(self.own.misses(directory, &feed.origin, &here))
-            {
+            let (here, now_ms) = (here_of(self.store.as_ref(), &self.stopped), self.clock.now_ms());
+            let waits = self.own.waits(directory, own, now_ms, &here);
+            if let Some(not_yet) = waits.or_else(|| self.own.misses(directory, &feed.origin, now_ms, &here)) {
                 return Err(Outcome::Unavailable(not_yet.to_string()));
             }
             return directory.admits(&feed.origin).map_err(|refusal| match refusal {
