@@ -12,6 +12,7 @@ use common::tls::{Authority, identify};
 use common::*;
 use httt_exchange::grpc::{GrpcPeer, serve};
 use httt_exchange::memory::MemoryPeer;
+use httt_exchange::quota::{CallRates, Rate};
 use httt_exchange::*;
 use httt_feed::*;
 use httt_log::{BackupOptions, ManualClock, NewEvent, Options, restore};
@@ -399,6 +400,24 @@ async fn who_cannot_bring_back_what_it_holds_says_so_and_goes_on() {
     assert_eq!(refusal_of(&service, "H24", "emergency").await, None);
     claims(&service, "H24", RECEIPTS).await;
     assert_eq!(refusal_of(&service, "H24", "status").await, None, "it lacks them still");
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_not_listened_to() {
+    let gateway = Node::open("NDXP");
+    found(&gateway).await;
+    let rates = CallRates { calls: Rate::per_minute(3), bytes: Rate::UNLIMITED };
+    let service = plain_service(&gateway, Receipts::Issue).with_limits(Limits { rates, ..Limits::default() });
+    let service = service.with_own_feeds(OwnFeeds::asking(Asks::EachBefore));
+    let mut let_in = 0;
+    loop {
+        let refusal = claims(&service, "H77", DIRECTORY).await.refusal.expect("a stranger");
+        if refusal_from_wire(&refusal) == RefusalCode::Busy {
+            break;
+        }
+        let_in += 1;
+        assert!(let_in < 1_000, "a stranger asks for ever");
+    }
 }
 
 /// A gateway that wants its directory back, now up to its first batch and now up to its second.
