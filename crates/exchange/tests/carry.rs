@@ -19,13 +19,14 @@ struct Hand {
     node: Node,
     media: Arc<MemoryMedia>,
     stopped: StoppedFeeds,
+    tally: Tally,
     own: OwnFeeds,
 }
 
 impl Hand {
     fn of(node: Node) -> Self {
-        let (media, stopped) = (Arc::default(), StoppedFeeds::default());
-        Self { node, media, stopped, own: OwnFeeds::default() }
+        let (media, stopped, tally) = (Arc::default(), StoppedFeeds::default(), Tally::default());
+        Self { node, media, stopped, tally, own: OwnFeeds::default() }
     }
 
     fn open(member: &str) -> Self {
@@ -57,7 +58,7 @@ impl Hand {
     async fn import(&self, file: &[u8]) -> ImportReport {
         let (directory, media) = (self.node.directory.clone(), self.media.clone());
         let importer = Importer::new(self.store(), directory, media, self.stopped.clone(), Gate::default());
-        let importer = importer.with_own_feeds(self.own.clone());
+        let importer = importer.with_tally(self.tally.clone()).with_own_feeds(self.own.clone());
         let mut import = importer.begin();
         import.push(file).await;
         import.finish()
@@ -400,6 +401,24 @@ async fn entries_altered_in_an_intact_file_are_refused_and_remembered() {
     let noted = h24.node.log.stream_version(&code("H24"), "tampering/TW→*/content").expect("reads");
     assert_eq!(noted, Some(1), "once");
     h24.takes(&file).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_cannot_be_right_by_hand_so_much_is_recorded_a_day() {
+    let (gateway, [tw]) = nation(["TW"]).await;
+    let feed: FeedId = "TW→*/content".parse().expect("feed");
+    let batch = batches("TW", "TW→*/content", 1, 200).remove(0);
+    let data = batch.bytes().windows(200).position(|bytes| bytes == [7; 200]).expect("its data");
+    for place in 0..MAX_RECORDS_A_DAY + 20 {
+        let mut bytes = batch.bytes().to_vec();
+        bytes[data + place] = 8;
+        let report = gateway.import(&file_of(&tw, &feed, batch.head(), bytes.into())).await;
+        assert_eq!(outcome(&report, "TW→*/content").outcome, "refused", "{report:#?}");
+    }
+    let noted = gateway.node.log.stream_version(&code("NDXP"), "tampering/TW→*/content").expect("reads");
+    assert_eq!(noted, Some(MAX_RECORDS_A_DAY as u64));
+    let suspect = Suspect { peer: "by hand".into(), kept: MAX_RECORDS_A_DAY as u64, counted: 20 };
+    assert_eq!(gateway.tally.suspects(), [suspect]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,11 +16,14 @@ use crate::evidence::{Evidence, two_stories};
 use crate::founding::Beginning;
 use crate::own::here_of;
 use crate::{
-    Alarm, Gate, Media, MediaError, OwnFeeds, Receipts, SharedDirectory, StoppedFeeds, Store, StoreError, admit,
+    Alarm, Gate, Media, MediaError, OwnFeeds, Receipts, SharedDirectory, StoppedFeeds, Store, StoreError, Tally, admit,
 };
 
 /// Bytes handed to the decoder at a time: what it may hold beside one frame.
 const SLICE_BYTES: usize = 64 << 10;
+
+/// Under what name evidence is counted. Who made a file it says itself, so that names nobody for sure.
+const BY_HAND: &str = "by hand";
 
 /// What importing needs of a node.
 #[derive(Clone)]
@@ -32,6 +35,7 @@ pub struct Importer {
     gate: Gate,
     own: OwnFeeds,
     clock: Arc<dyn Clock>,
+    tally: Tally,
 }
 
 impl Importer {
@@ -51,6 +55,7 @@ impl Importer {
             gate,
             own: OwnFeeds::default(),
             clock: Arc::new(SystemClock),
+            tally: Tally::default(),
         }
     }
 
@@ -58,6 +63,13 @@ impl Importer {
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Counts what cannot be right together with the rest of the node.
+    #[must_use]
+    pub fn with_tally(mut self, tally: Tally) -> Self {
+        self.tally = tally;
         self
     }
 
@@ -375,13 +387,16 @@ impl Import {
 /// Keeps what honest people do not make, as when it comes over the wire. A gap is no such thing, nor is what a newer directory
 /// may make good.
 async fn tell(node: &Importer, maker: Option<&AgencyCode>, feed: &FeedId, refusal: &Refusal, bytes: Bytes) {
-    let by_hand = format!("by hand from {}", maker.map_or("nobody", AgencyCode::as_str));
     match refusal {
         Refusal::Gap { .. } => {}
         refusal if node.may_become_good(refusal) => {}
         refusal => {
             let alarm = Alarm { feed: feed.clone(), refusal: refusal.clone(), evidence: Some(bytes) };
-            node.evidence().keep_alarm(&by_hand, alarm).await;
+            tracing::error!(%feed, maker = maker.map_or("nobody", AgencyCode::as_str), "brought by hand");
+            let noted = node.tally.note(BY_HAND, &alarm);
+            node.evidence().keep_noted(&node.tally, noted, BY_HAND, alarm).await;
+            // Where nothing else looks for counts, the next file does.
+            node.evidence().tell_counts(&node.tally, false).await;
         }
     }
 }
