@@ -651,6 +651,12 @@ impl Copier {
         if !self.connected && self.heads_refused.is_none() {
             return;
         }
+        // The peer shows less than it gave, and what follows would never be asked for. An answer under way may follow it.
+        if self.connected && !self.more {
+            let feeds = &self.feeds;
+            let shown = |feed: &FeedId| feeds.get(feed).filter(|track| !track.busy).map(Track::remote_sequence);
+            self.beginning.give_up(shown);
+        }
         let busy =
             |bulk: bool| self.feeds.iter().filter(|(feed, track)| track.busy && is_bulk(feed.lane) == bulk).count();
         let (mut bulk, mut urgent) = (busy(true), busy(false));

@@ -38,6 +38,14 @@ impl Beginning {
         gathered.founding.head().map(|head| head.sequence)
     }
 
+    /// Gives up what was gathered of a feed of which `last` says that there is not more: nothing follows it.
+    pub(crate) fn give_up(&mut self, last: impl Fn(&FeedId) -> Option<u64>) {
+        self.0.take_if(|gathered| {
+            let last = last(&gathered.feed);
+            last.is_some_and(|last| gathered.founding.head().is_none_or(|head| head.sequence >= last))
+        });
+    }
+
     /// Takes the next entries of a feed of which there are `last` in all, as far as is known. Gives what is to be judged
     /// together; `None`: they are good so far, and what follows them is needed first.
     pub(crate) fn take(

@@ -1,5 +1,6 @@
 //! Drives a [`Copier`] over a log and a peer: the only place where the protocol meets time and I/O.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -122,6 +123,16 @@ struct Answer {
     wire_bytes: Option<usize>,
 }
 
+impl Answer {
+    /// The feed of which the peer took something again.
+    fn taken_back(&self) -> Option<&FeedId> {
+        match &self.input {
+            Input::PushedAgain { feed, refused: None, .. } => Some(feed),
+            _ => None,
+        }
+    }
+}
+
 impl From<Input> for Answer {
     fn from(input: Input) -> Self {
         Self { input, wire_bytes: None }
@@ -140,6 +151,8 @@ struct Session<'a, P> {
     heads_call: Option<AbortHandle>,
     began: Instant,
     heads_known: u64,
+    /// Feeds of the gateway of which it is recorded that they went back.
+    went_back: BTreeSet<FeedId>,
 }
 
 impl<'a, P: Peer> Session<'a, P> {
@@ -158,7 +171,8 @@ impl<'a, P: Peer> Session<'a, P> {
             copier = copier.within(bandwidth.clone());
         }
         let (calls, began) = (JoinSet::new(), Instant::now());
-        Self { log, directory, peer, link, options, copier, calls, heads_call: None, began, heads_known: 0 }
+        let (heads_call, went_back) = (None, BTreeSet::new());
+        Self { log, directory, peer, link, options, copier, calls, heads_call, began, heads_known: 0, went_back }
     }
 
     async fn run(mut self) {
@@ -171,6 +185,9 @@ impl<'a, P: Peer> Session<'a, P> {
                 Some(done) = self.calls.join_next() => match done {
                     Ok(answer) => {
                         self.measured(&answer);
+                        if let Some(feed) = answer.taken_back() {
+                            self.went_back.insert(feed.clone());
+                        }
                         answer.input
                     }
                     // A call for heads that was replaced.
@@ -292,14 +309,17 @@ impl<'a, P: Peer> Session<'a, P> {
                 self.calls.spawn(async move { push(peer.as_ref(), &log, &meter, about, after, max_bytes).await });
             }
             Action::PushAgain { call, feed, after, until, max_bytes } => {
-                let went_back = self.directory.get().gateway() == Some(&feed.origin);
+                // Anybody can want what it likes, so once is enough.
+                let is_news = self.directory.get().gateway() == Some(&feed.origin) && !self.went_back.contains(&feed);
                 let stopped = self.options.stopped.clone();
                 self.calls.spawn(async move {
-                    if went_back {
+                    let about = About { call, feed };
+                    let answer = push_again(peer.as_ref(), &log, &meter, about, (after, until), max_bytes).await;
+                    if let Some(feed) = answer.taken_back().filter(|_| is_news) {
                         let store = LogStore::new(log.clone());
-                        Evidence::new(&store, &stopped).keep_went_back(&feed, after, until, peer.name()).await;
+                        Evidence::new(&store, &stopped).keep_went_back(feed, after, until, peer.name()).await;
                     }
-                    push_again(peer.as_ref(), &log, &meter, About { call, feed }, (after, until), max_bytes).await
+                    answer
                 });
             }
             Action::Store { feed, batches } => {

@@ -229,6 +229,11 @@ impl Service {
     /// Heads that changed at or after `request.after` and that `caller` may read; waits for one if asked to.
     pub async fn heads(&self, caller: &AgencyCode, request: wire::HeadsRequest) -> wire::HeadsResponse {
         let (length, log_id) = (self.store.watch(), self.store.id());
+        // Before anything is looked at: who is no member asks as often as it likes, too.
+        let mut held = match self.limiter.enter(caller, Class::Heads, 0, 0) {
+            Ok(held) => Some(held),
+            Err(refusal) => return wire::HeadsResponse { log_id, refusal: Some(refusal), ..Default::default() },
+        };
         self.hear(caller, &request).await;
         // What is wanted is told to those as well who are refused: they may know what made them members.
         let refused = |refusal| {
@@ -242,10 +247,6 @@ impl Service {
             // It knows this node from before a restart. Asked to begin anew, it says what it holds.
             return wire::HeadsResponse { more: true, ..Default::default() };
         }
-        let mut held = match self.limiter.enter(caller, Class::Heads, 0, 0) {
-            Ok(held) => Some(held),
-            Err(refusal) => return refused(refusal),
-        };
         self.deliveries.seen(caller, self.clock.now_ms());
         let after = if request.log_id == log_id && request.after <= *length.borrow() { request.after } else { 0 };
         let wait = Duration::from_millis(request.wait_ms.min(MAX_WAIT_MS).into());
@@ -428,6 +429,9 @@ impl Service {
         if let (true, Some(lacks)) = (request.again, &request.lacks) {
             tracing::info!(%caller, %feed, after = lacks.after, "what is wanted is not there either");
             self.wants.lacks(&feed, lacks.after, caller, self.clock.now_ms());
+            if brings_back {
+                self.own.lacks(caller, &feed);
+            }
         }
         let unpacking = unpack(OnTheWire { entries: request.entries, packed: request.packed });
         if is_packed {

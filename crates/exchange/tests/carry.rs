@@ -11,7 +11,7 @@ use httt_feed::*;
 use httt_log::{NewEvent, Transaction};
 use httt_wire::bulletin::{BulletinPublished, Content, Media as NamedMedia};
 use httt_wire::directory as pb;
-use httt_wire::exchange::Receipt;
+use httt_wire::exchange::{self as wire, Receipt};
 use httt_wire::{Message as _, Name as _};
 
 /// A node and what else carrying by hand needs.
@@ -19,11 +19,14 @@ struct Hand {
     node: Node,
     media: Arc<MemoryMedia>,
     stopped: StoppedFeeds,
+    tally: Tally,
+    own: OwnFeeds,
 }
 
 impl Hand {
     fn of(node: Node) -> Self {
-        Self { node, media: Arc::default(), stopped: StoppedFeeds::default() }
+        let (media, stopped, tally) = (Arc::default(), StoppedFeeds::default(), Tally::default());
+        Self { node, media, stopped, tally, own: OwnFeeds::default() }
     }
 
     fn open(member: &str) -> Self {
@@ -54,7 +57,9 @@ impl Hand {
 
     async fn import(&self, file: &[u8]) -> ImportReport {
         let (directory, media) = (self.node.directory.clone(), self.media.clone());
-        let mut import = Importer::new(self.store(), directory, media, self.stopped.clone(), Gate::default()).begin();
+        let importer = Importer::new(self.store(), directory, media, self.stopped.clone(), Gate::default());
+        let importer = importer.with_tally(self.tally.clone()).with_own_feeds(self.own.clone());
+        let mut import = importer.begin();
         import.push(file).await;
         import.finish()
     }
@@ -266,7 +271,12 @@ async fn another_exchanges_directory_is_told_apart() {
 
 /// A file with one batch in it.
 fn gateway_file(maker: &Hand, feed: &FeedId, batch: &VerifiedBatch) -> Vec<u8> {
-    let range = Range { feed: feed.clone(), first: batch.sequence(), last: batch.head() };
+    file_of(maker, feed, batch.head(), batch.bytes().clone())
+}
+
+/// The same, of whatever bytes.
+fn file_of(maker: &Hand, feed: &FeedId, last: Head, bytes: bytes::Bytes) -> Vec<u8> {
+    let range = Range { feed: feed.clone(), first: last.sequence, last };
     let manifest = Manifest {
         maker: maker.node.code.clone(),
         reader: code("H24"),
@@ -282,7 +292,7 @@ fn gateway_file(maker: &Hand, feed: &FeedId, batch: &VerifiedBatch) -> Vec<u8> {
         away: vec![],
     };
     let (mut encoder, first) = Encoder::begin(&manifest);
-    let pack = encoder.entries(feed, vec![batch.bytes().clone()]).expect("packs");
+    let pack = encoder.entries(feed, vec![bytes]).expect("packs");
     [first, pack, encoder.end()].concat()
 }
 
@@ -391,6 +401,40 @@ async fn entries_altered_in_an_intact_file_are_refused_and_remembered() {
     let noted = h24.node.log.stream_version(&code("H24"), "tampering/TW→*/content").expect("reads");
     assert_eq!(noted, Some(1), "once");
     h24.takes(&file).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_cannot_be_right_by_hand_so_much_is_recorded_a_day() {
+    let (gateway, [tw]) = nation(["TW"]).await;
+    let feed: FeedId = "TW→*/content".parse().expect("feed");
+    let batch = batches("TW", "TW→*/content", 1, 200).remove(0);
+    let data = batch.bytes().windows(200).position(|bytes| bytes == [7; 200]).expect("its data");
+    for place in 0..MAX_RECORDS_A_DAY + 20 {
+        let mut bytes = batch.bytes().to_vec();
+        bytes[data + place] = 8;
+        let report = gateway.import(&file_of(&tw, &feed, batch.head(), bytes.into())).await;
+        assert_eq!(outcome(&report, "TW→*/content").outcome, "refused", "{report:#?}");
+    }
+    let noted = gateway.node.log.stream_version(&code("NDXP"), "tampering/TW→*/content").expect("reads");
+    assert_eq!(noted, Some(MAX_RECORDS_A_DAY as u64));
+    let suspect = Suspect { peer: "by hand".into(), kept: MAX_RECORDS_A_DAY as u64, counted: 20 };
+    assert_eq!(gateway.tally.suspects(), [suspect]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_receipts_that_forked_nothing_is_waited_for_by_hand_either() {
+    let (mut gateway, [h24]) = nation(["H24"]).await;
+    gateway.own = OwnFeeds::asking(Asks::EachBefore);
+    let service = plain_service(&gateway.node, Receipts::Issue).with_own_feeds(gateway.own.clone());
+    let receipts: FeedId = "NDXP→H24/report".parse().expect("feed");
+    let held = vec![head_to_wire(&receipts, Head { sequence: 9, digest: Digest([9; 32]) })];
+    service.heads(&code("H24"), wire::HeadsRequest { held, ..Default::default() }).await;
+    h24.node.say("TW", Lane::Report, "r1").await;
+    let file = h24.export("NDXP", None).await;
+    assert_eq!(outcome(&gateway.import(&file).await, "H24→TW/report").outcome, "unavailable");
+    gateway.stopped.stop(receipts);
+    gateway.takes(&file).await;
+    assert_eq!(gateway.head("H24→TW/report"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use httt_exchange::{Action, BURST_MS, Bandwidth, Copier, Input, Limit, MAX_CALL_BYTES, Settings};
-use httt_feed::{AgencyCode, Digest, Directory, FeedId, Head, SigningKey};
+use httt_feed::{AgencyCode, Digest, Directory, FeedId, Head, MemberKind, Sealer, SigningKey};
 use httt_wire::exchange::RefusalCode;
 use httt_wire::feed::Event;
 use httt_wire::{Message as _, Name as _, directory as pb};
@@ -370,4 +370,54 @@ fn an_answer_that_comes_again_tells_nothing_however_late_it_comes() {
     assert!(copier.handle(6, failed).is_empty() && copier.handle(7, answer(1, 1)).is_empty());
     assert!(copier.handle(8, answer(2, 2)).is_empty());
     assert_eq!(copier.behind().count(), 0);
+}
+
+#[test]
+fn a_beginning_that_the_peer_shows_no_more_is_given_up() {
+    let key = |name: &str| SigningKey::from_seed(&Digest::of(name.as_bytes()).0).expect("key");
+    let directory = feed("NDXP→*/directory");
+    let kind = MemberKind::Gateway.into();
+    let enrolled = pb::MemberEnrolled { member: "NDXP".into(), kind, ..Default::default() };
+    let added = pb::KeyAdded { member: "NDXP".into(), key: Some(key("old").public().to_wire()) };
+    let event = |id: u8, r#type: String, data: Vec<u8>| Event {
+        id: vec![id; 16],
+        stream: format!("s{id}"),
+        version: 1,
+        r#type,
+        data: data.into(),
+        ..Default::default()
+    };
+    let sealer = Sealer::new(AgencyCode::new("NDXP").expect("code"), key("old"));
+    let founding = vec![
+        event(1, pb::MemberEnrolled::full_name(), enrolled.encode_to_vec()),
+        event(2, pb::KeyAdded::full_name(), added.encode_to_vec()),
+    ];
+    let first = sealer.seal(&directory, None, 0, founding).expect("seals");
+    let later = vec![event(3, "a.later.Version".into(), vec![])];
+    let second = sealer.seal(&directory, Some(&first.head()), 0, later).expect("seals");
+    let known = Arc::new(Directory::trusting(key("new").public().fingerprint()));
+    let mut copier = Copier::new(vec![AgencyCode::new("H24").expect("code")], known, Settings::default());
+    copier.handle(0, Input::Tick);
+    let heads = |call, sequence| Input::Heads {
+        call,
+        log_id: vec![call as u8],
+        position: 9,
+        heads: vec![(directory.clone(), head(sequence))],
+        more: false,
+        wants: vec![],
+    };
+    let asked_after = |actions: Vec<Action>| {
+        actions.into_iter().find_map(|action| match action {
+            Action::Ask { after, .. } => Some(after),
+            _ => None,
+        })
+    };
+    assert_eq!(asked_after(copier.handle(1, heads(1, 9))), Some(0));
+    let entries = [&first, &second].map(|batch| batch.bytes().clone()).to_vec();
+    let gathered = Input::Entries { call: 1, feed: directory.clone(), entries, refused: None };
+    assert_eq!(asked_after(copier.handle(2, gathered)), Some(2), "gathered, and the next is asked for");
+    // Its disk was replaced by an older one while that was under way.
+    copier.handle(3, Input::CallFailed { call: 2, feed: directory.clone() });
+    copier.handle(4, heads(3, 1));
+    assert_eq!(asked_after(copier.handle(60_000, Input::Tick)), Some(0), "from the beginning");
 }

@@ -5,11 +5,14 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::tls::{Authority, identify};
 use common::*;
 use httt_exchange::grpc::{GrpcPeer, serve};
+use httt_exchange::memory::MemoryPeer;
+use httt_exchange::quota::{CallRates, Rate};
 use httt_exchange::*;
 use httt_feed::*;
 use httt_log::{BackupOptions, ManualClock, NewEvent, Options, restore};
@@ -315,4 +318,168 @@ async fn a_gateway_that_told_two_stories_is_shown_so_and_keeps_the_evidence() {
     assert!(gateway.log.stream_version(&gateway.code, "fork/NDXP→*/directory").expect("reads").is_some());
     // Nothing more is asked for: it is for an operator now.
     assert!(service.heads(&code("H24"), asking(vec![(feed(DIRECTORY), other.head())])).await.wants.is_empty());
+}
+
+/// A gateway that knows everybody, and its clock.
+async fn at_noon(asks: Asks) -> (Node, Service, Arc<ManualClock>) {
+    let gateway = Node::open("NDXP");
+    found(&gateway).await;
+    let clock = Arc::new(ManualClock::new(1_000_000));
+    let service = plain_service(&gateway, Receipts::Issue).with_own_feeds(OwnFeeds::asking(asks));
+    let service = service.with_clock(Arc::clone(&clock) as Arc<dyn httt_log::Clock>);
+    (gateway, service, clock)
+}
+
+/// Says that it holds what nobody can bring.
+async fn claims(service: &Service, member: &str, name: &str) -> wire::HeadsResponse {
+    let far = Head { sequence: 1 << 60, digest: Digest([9; 32]) };
+    service.heads(&code(member), asking(vec![(feed(name), far)])).await
+}
+
+/// Why what a member says first is not taken.
+async fn refusal_of(service: &Service, origin: &str, lane: &str) -> Option<wire::Refusal> {
+    let name = format!("{origin}→TW/{lane}");
+    let entries = batches(origin, &name, 1, 0).iter().map(|batch| batch.bytes().clone()).collect();
+    let push = wire::PushRequest { feed: Some(feed(&name).to_wire()), entries, ..Default::default() };
+    service.push(&code(origin), push).await.refusal
+}
+
+#[tokio::test]
+async fn a_carrier_that_brings_no_receipts_holds_up_others_for_half_a_minute() {
+    let (_gateway, service, clock) = at_noon(Asks::EachBefore).await;
+    claims(&service, "H55.LGSP", "NDXP→H55/report").await;
+    service.heads(&code("H55"), asking(vec![])).await;
+    assert!(refusal_of(&service, "H55", "report").await.is_some());
+    clock.set(1_029_999);
+    assert!(refusal_of(&service, "H55", "report").await.is_some());
+    clock.set(1_030_000);
+    assert_eq!(refusal_of(&service, "H55", "report").await, None);
+    claims(&service, "H55.LGSP", "NDXP→H55/report").await;
+    assert_eq!(refusal_of(&service, "H55", "status").await, None, "told again it is as little worth");
+}
+
+#[tokio::test]
+async fn the_word_of_who_is_suspended_or_a_stranger_counts_no_more() {
+    let (gateway, service, _clock) = at_noon(Asks::EachBefore).await;
+    claims(&service, "H55.LGSP", "NDXP→H55/report").await;
+    claims(&service, "H77", DIRECTORY).await;
+    service.heads(&code("H55"), asking(vec![])).await;
+    assert!(refusal_of(&service, "H55", "report").await.is_some());
+    let suspended = pb::MemberSuspended { member: "H55.LGSP".into(), reason: "r".into() };
+    let event = NewEvent::of(Audience::All, Lane::Directory, "member", &suspended);
+    service.revise(|_, _| Ok::<_, StoreError>(vec![event])).await.expect("no stranger holds it up");
+    assert_eq!(sequence(&gateway, DIRECTORY), 3);
+    assert_eq!(refusal_of(&service, "H55", "report").await, None);
+}
+
+#[tokio::test]
+async fn a_restored_gateway_waits_for_no_stranger_and_for_half_a_minute_for_a_liar() {
+    let (_gateway, service, clock) = at_noon(Asks::AllFirst(BTreeSet::new())).await;
+    for member in ["TW", "H55", "H55.LGSP"] {
+        service.heads(&code(member), asking(vec![])).await;
+    }
+    claims(&service, "H77", DIRECTORY).await;
+    claims(&service, "H55", "NDXP→TW/report").await;
+    claims(&service, "H24", DIRECTORY).await;
+    let missing = vec![(feed(DIRECTORY), 1 << 60, code("H24"))];
+    assert_eq!(service.waits(), Some(NotYet { silent: vec![], missing }));
+    clock.set(1_030_000);
+    assert_eq!(service.waits(), None);
+}
+
+#[tokio::test]
+async fn who_cannot_bring_back_what_it_holds_says_so_and_goes_on() {
+    let (_gateway, service, _clock) = at_noon(Asks::EachBefore).await;
+    claims(&service, "H24", RECEIPTS).await;
+    assert!(refusal_of(&service, "H24", "report").await.is_some());
+    let wanted = Some(feed(RECEIPTS).to_wire());
+    let lacks = Some(wire::Want { feed: wanted.clone(), after: 0, until: 1 << 60 });
+    let push = wire::PushRequest { feed: wanted, again: true, lacks, ..Default::default() };
+    assert_eq!(service.push(&code("H24"), push).await.refusal, None);
+    assert_eq!(refusal_of(&service, "H24", "report").await, None);
+    assert_eq!(refusal_of(&service, "H24", "emergency").await, None);
+    claims(&service, "H24", RECEIPTS).await;
+    assert_eq!(refusal_of(&service, "H24", "status").await, None, "it lacks them still");
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_not_listened_to() {
+    let gateway = Node::open("NDXP");
+    found(&gateway).await;
+    let rates = CallRates { calls: Rate::per_minute(3), bytes: Rate::UNLIMITED };
+    let service = plain_service(&gateway, Receipts::Issue).with_limits(Limits { rates, ..Limits::default() });
+    let service = service.with_own_feeds(OwnFeeds::asking(Asks::EachBefore));
+    let mut let_in = 0;
+    loop {
+        let refusal = claims(&service, "H77", DIRECTORY).await.refusal.expect("a stranger");
+        if refusal_from_wire(&refusal) == RefusalCode::Busy {
+            break;
+        }
+        let_in += 1;
+        assert!(let_in < 1_000, "a stranger asks for ever");
+    }
+}
+
+/// A gateway that wants its directory back, now up to its first batch and now up to its second.
+struct Wanting {
+    takes: bool,
+    pushed: Arc<AtomicUsize>,
+}
+
+impl Peer for Wanting {
+    fn name(&self) -> &str {
+        "wanting"
+    }
+
+    async fn heads(&self, _: wire::HeadsRequest) -> Result<wire::HeadsResponse, PeerError> {
+        let until = 1 + self.pushed.load(Ordering::SeqCst) as u64 % 2;
+        let wants = vec![wire::Want { feed: Some(feed(DIRECTORY).to_wire()), after: 0, until }];
+        Ok(wire::HeadsResponse { log_id: vec![1], position: 1, wants, ..Default::default() })
+    }
+
+    async fn read(&self, _: wire::ReadRequest) -> Result<wire::ReadResponse, PeerError> {
+        Ok(wire::ReadResponse::default())
+    }
+
+    async fn push(&self, request: wire::PushRequest) -> Result<wire::PushResponse, PeerError> {
+        assert!(request.again);
+        self.pushed.fetch_add(1, Ordering::SeqCst);
+        let refusal = wire::Refusal { code: RefusalCode::Busy.into(), ..Default::default() };
+        Ok(wire::PushResponse { refusal: (!self.takes).then_some(refusal), ..Default::default() })
+    }
+
+    async fn stat_media(&self, _: wire::StatMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
+        Ok(wire::StatMediaResponse::default())
+    }
+
+    async fn read_media(&self, _: wire::ReadMediaRequest) -> Result<wire::ReadMediaResponse, PeerError> {
+        Ok(wire::ReadMediaResponse::default())
+    }
+
+    async fn write_media(&self, _: wire::WriteMediaRequest) -> Result<wire::StatMediaResponse, PeerError> {
+        Ok(wire::StatMediaResponse::default())
+    }
+}
+
+/// How often it is recorded that the directory went back, after a peer wanted it six times.
+async fn recorded_of(takes: bool) -> Option<u64> {
+    let gateway = Node::open("NDXP");
+    found(&gateway).await;
+    let h24 = Node::open("H24");
+    h24.copy_with(Arc::new(MemoryPeer::new("gateway", service(&gateway, Receipts::Issue), code("H24"))), &["H24"]);
+    h24.holds(DIRECTORY, 2).await;
+    let pushed = Arc::new(AtomicUsize::new(0));
+    h24.copy_with(Arc::new(Wanting { takes, pushed: Arc::clone(&pushed) }), &["H24"]);
+    until("it is wanted again and again", || pushed.load(Ordering::SeqCst) >= 6).await;
+    h24.log.stream_version(&h24.code, &format!("went-back/{DIRECTORY}")).expect("reads")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_feed_went_back_is_recorded_once_whatever_a_peer_wants() {
+    assert_eq!(recorded_of(true).await, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_a_peer_wants_and_does_not_take_nothing_is_recorded() {
+    assert_eq!(recorded_of(false).await, None);
 }

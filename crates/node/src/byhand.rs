@@ -51,6 +51,7 @@ impl Node {
         let (directory, media, stopped) = (self.directory.clone(), self.media.clone(), self.stopped.clone());
         Importer::new(Arc::clone(&self.store), directory, media, stopped, self.gate.clone())
             .with_own_feeds(self.own_feeds.clone())
+            .with_tally(self.tally.clone())
     }
 
     /// Makes files out of this node.

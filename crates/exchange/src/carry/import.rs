@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use httt_feed::{AgencyCode, Digest, Directory, FeedId, Lane, Refusal, VerifiedBatch};
+use httt_log::{Clock, SystemClock};
 
 use super::report::BrokenReport;
 use super::{
@@ -13,12 +14,16 @@ use super::{
 use crate::admit::Admission;
 use crate::evidence::{Evidence, two_stories};
 use crate::founding::Beginning;
+use crate::own::here_of;
 use crate::{
-    Alarm, Gate, Media, MediaError, OwnFeeds, Receipts, SharedDirectory, StoppedFeeds, Store, StoreError, admit,
+    Alarm, Gate, Media, MediaError, OwnFeeds, Receipts, SharedDirectory, StoppedFeeds, Store, StoreError, Tally, admit,
 };
 
 /// Bytes handed to the decoder at a time: what it may hold beside one frame.
 const SLICE_BYTES: usize = 64 << 10;
+
+/// Under what name evidence is counted. Who made a file it says itself, so that names nobody for sure.
+const BY_HAND: &str = "by hand";
 
 /// What importing needs of a node.
 #[derive(Clone)]
@@ -29,6 +34,8 @@ pub struct Importer {
     stopped: StoppedFeeds,
     gate: Gate,
     own: OwnFeeds,
+    clock: Arc<dyn Clock>,
+    tally: Tally,
 }
 
 impl Importer {
@@ -40,7 +47,30 @@ impl Importer {
         stopped: StoppedFeeds,
         gate: Gate,
     ) -> Self {
-        Self { store, directory, media, stopped, gate, own: OwnFeeds::default() }
+        Self {
+            store,
+            directory,
+            media,
+            stopped,
+            gate,
+            own: OwnFeeds::default(),
+            clock: Arc::new(SystemClock),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Tells the time by `clock`.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Counts what cannot be right together with the rest of the node.
+    #[must_use]
+    pub fn with_tally(mut self, tally: Tally) -> Self {
+        self.tally = tally;
+        self
     }
 
     /// Takes what gets a receipt only when this node has back what it had said itself, as for a push.
@@ -76,10 +106,9 @@ impl Importer {
         }
         if gateway == Some(own) && feed.origin != *own {
             // As for a push.
-            let here = |feed: &FeedId| self.head(feed);
-            if let Some(not_yet) =
-                self.own.waits(directory, own, &here).or(self.own.misses(directory, &feed.origin, &here))
-            {
+            let (here, now_ms) = (here_of(self.store.as_ref(), &self.stopped), self.clock.now_ms());
+            let waits = self.own.waits(directory, own, now_ms, &here);
+            if let Some(not_yet) = waits.or_else(|| self.own.misses(directory, &feed.origin, now_ms, &here)) {
                 return Err(Outcome::Unavailable(not_yet.to_string()));
             }
             return directory.admits(&feed.origin).map_err(|refusal| match refusal {
@@ -358,13 +387,16 @@ impl Import {
 /// Keeps what honest people do not make, as when it comes over the wire. A gap is no such thing, nor is what a newer directory
 /// may make good.
 async fn tell(node: &Importer, maker: Option<&AgencyCode>, feed: &FeedId, refusal: &Refusal, bytes: Bytes) {
-    let by_hand = format!("by hand from {}", maker.map_or("nobody", AgencyCode::as_str));
     match refusal {
         Refusal::Gap { .. } => {}
         refusal if node.may_become_good(refusal) => {}
         refusal => {
             let alarm = Alarm { feed: feed.clone(), refusal: refusal.clone(), evidence: Some(bytes) };
-            node.evidence().keep_alarm(&by_hand, alarm).await;
+            tracing::error!(%feed, maker = maker.map_or("nobody", AgencyCode::as_str), "brought by hand");
+            let noted = node.tally.note(BY_HAND, &alarm);
+            node.evidence().keep_noted(&node.tally, noted, BY_HAND, alarm).await;
+            // Where nothing else looks for counts, the next file does.
+            node.evidence().tell_counts(&node.tally, false).await;
         }
     }
 }

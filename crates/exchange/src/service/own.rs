@@ -1,5 +1,6 @@
 //! What the service does so that a gateway on an old disk does not contradict itself; the rule is in [`crate::own`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,22 +8,19 @@ use httt_feed::{AgencyCode, Directory, FeedId, Head, Lane};
 use httt_wire::exchange as wire;
 
 use super::{Receipts, Service};
-use crate::own::{ALL_THERE_IS, MAX_HELD, NotYet};
+use crate::own::{MAX_HELD, NotYet, here_of};
 use crate::refusal::unavailable;
 use crate::{StoreError, head_from_wire};
 
 impl Service {
     /// Why nothing is said or taken yet, if so: members are asked first what they hold of this node's own feeds.
     pub fn waits(&self) -> Option<NotYet> {
-        self.own.waits(&self.directory.get(), self.store.origin(), &self.here())
+        self.own.waits(&self.directory.get(), self.store.origin(), self.clock.now_ms(), &self.here())
     }
 
     /// Last sequences of own feeds.
     fn here(&self) -> impl Fn(&FeedId) -> u64 + '_ {
-        |feed| match self.stopped.contains(feed) {
-            true => ALL_THERE_IS,
-            false => self.store.head(feed).map_or(0, |head| head.sequence),
-        }
+        here_of(self.store.as_ref(), &self.stopped)
     }
 
     pub(super) fn is_whole(&self) -> Result<(), wire::Refusal> {
@@ -30,14 +28,15 @@ impl Service {
     }
 
     pub(super) fn may_take(&self, caller: &AgencyCode, origin: &AgencyCode) -> Result<(), wire::Refusal> {
-        let taken = self.own.may_take(&self.directory.get(), caller, origin, &self.here());
+        let taken = self.own.may_take(&self.directory.get(), caller, origin, self.clock.now_ms(), &self.here());
         taken.map_err(|not_yet| unavailable(not_yet.to_string()))
     }
 
     /// Whether something may be said to everybody.
     pub(super) fn speaks(&self) -> Result<(), StoreError> {
         let waits = self.waits().map_or(Ok(()), Err);
-        let speaks = waits.and_then(|()| self.own.may_revise(self.clock.now_ms(), &self.here()));
+        let (directory, now_ms) = (self.directory.get(), self.clock.now_ms());
+        let speaks = waits.and_then(|()| self.own.may_revise(&directory, now_ms, &self.here()));
         speaks.map_err(|not_yet| StoreError::Unavailable(not_yet.to_string()))
     }
 
@@ -47,16 +46,17 @@ impl Service {
             return;
         }
         let own = |(feed, _): &(FeedId, Head)| feed.origin == *self.store.origin() && feed.lane != Lane::Local;
-        let held: Vec<_> = request.held.iter().take(MAX_HELD).filter_map(head_from_wire).filter(own).collect();
+        let held: BTreeMap<_, _> = request.held.iter().take(MAX_HELD).filter_map(head_from_wire).filter(own).collect();
         let mut others = Vec::new();
         for (feed, head) in &held {
             let here = self.store.digest(feed, head.sequence).await.ok().flatten();
             if here.is_some_and(|here| here != head.digest) {
-                tracing::error!(%caller, %feed, sequence = head.sequence, "holds another batch of ours than we do");
                 others.push((feed.clone(), head.sequence));
             }
         }
-        self.own.hear(caller, held, others);
+        for (feed, sequence) in self.own.hear(caller, held, others) {
+            tracing::error!(%caller, %feed, sequence, "holds another batch of ours than we do");
+        }
     }
 
     /// What a caller is to bring back of this node's own feeds.
@@ -78,7 +78,7 @@ impl Service {
         let answer = self.take(caller, directory, feed.clone(), entries, Receipts::None).await;
         let until = self.store.head(&feed).map_or(0, |head| head.sequence);
         if until > before {
-            self.own.came(&feed);
+            self.own.came(caller, &feed);
             self.evidence().keep_went_back(&feed, before, until, caller.as_str()).await;
         }
         answer
