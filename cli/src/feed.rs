@@ -111,6 +111,8 @@ struct Configured {
 struct Exchange {
     #[serde(default)]
     store: StoreConfig,
+    #[serde(default)]
+    restored: bool,
 }
 
 pub(crate) fn run(command: FeedCommand) -> Result<ExitCode> {
@@ -123,8 +125,7 @@ pub(crate) fn run(command: FeedCommand) -> Result<ExitCode> {
 }
 
 /// Opens a node that does not run, with its own key, until `shutdown`.
-async fn open(config: &Path, shutdown: &Shutdown) -> Result<Node> {
-    let Configured { node, exchange } = load(config)?;
+async fn open(Configured { node, exchange }: Configured, shutdown: &Shutdown) -> Result<Node> {
     // Only the gateway trusts itself, and only its configuration names nobody else.
     let trust = if node.gateway_fingerprint.is_some() { Trust::Configured } else { Trust::Own };
     let software = concat!("httt ", env!("CARGO_PKG_VERSION"));
@@ -153,7 +154,7 @@ async fn export(args: ExportArgs) -> Result<ExitCode> {
         bail!("{} đã có (exists already); hãy chọn tên khác (choose another name)", args.to.display());
     }
     let shutdown = Shutdown::new();
-    let node = open(&args.config, &shutdown).await?;
+    let node = open(load(&args.config)?, &shutdown).await?;
     let ExportArgs { reader, feed: feeds, lane: lanes, after, media, max_bytes, .. } = args;
     let selection = Selection { reader, feeds, lanes, after, media, max_bytes };
     let written = write(&node, &selection, earlier.as_ref(), &args.to).await;
@@ -204,8 +205,16 @@ async fn write_all(export: &mut Export, to: &Path) -> Result<u64> {
 
 async fn import(args: ImportArgs) -> Result<ExitCode> {
     let mut file = open_file(&args.file)?;
+    let configured: Configured = load(&args.config)?;
+    // It would give receipts before it knows which it had given: two histories of one feed.
+    if configured.exchange.as_ref().is_some_and(|exchange| exchange.restored) {
+        bail!(
+            "cổng đang lấy lại những gì đã nói ([exchange] restored = true): hãy chạy cổng và nhập tệp qua POST \
+             /api/v1/feeds/import (the gateway takes back what it had said: start it, and import the file there)"
+        );
+    }
     let shutdown = Shutdown::new();
-    let node = open(&args.config, &shutdown).await?;
+    let node = open(configured, &shutdown).await?;
     let mut import = node.importer().begin();
     let mut piece = vec![0; PIECE_BYTES];
     let read = loop {

@@ -232,6 +232,23 @@ fn province_with_unsent_reports(world: &mut World) -> PathBuf {
 }
 
 #[test]
+fn a_gateway_that_takes_back_what_it_had_said_takes_no_file_while_it_is_stopped() {
+    let mut world = World::new();
+    world.stop();
+    let (plain, restored, file) = (world.path("gateway.toml"), world.path("restored.toml"), world.path("down"));
+    let exported = httt(&["feed", "export", "--config", text(&plain), "--for", "H24", "--to", text(&file)]);
+    assert!(exported.status.success(), "{exported:?}");
+    let config = std::fs::read_to_string(&plain).unwrap();
+    std::fs::write(&restored, config.replace("[exchange]", "[exchange]\nrestored = true")).unwrap();
+    let refused = httt(&["feed", "import", "--config", text(&restored), text(&file)]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && said.contains("restored = true"), "{said}");
+    assert!(said.contains("hãy chạy cổng") && said.contains("/api/v1/feeds/import"), "{said}");
+    let taken = httt(&["feed", "import", "--config", text(&plain), text(&file)]);
+    assert!(taken.status.success(), "{taken:?}");
+}
+
+#[test]
 fn what_a_stolen_key_had_sealed_is_shown_compared_and_admitted() {
     let mut world = World::new();
     let config = province_with_unsent_reports(&mut world);
