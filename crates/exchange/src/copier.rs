@@ -60,6 +60,8 @@ impl Default for Settings {
 /// Least bytes asked for in one call, however thin the link: an entry or a few.
 const MIN_CALL_BYTES: usize = 16 * 1024;
 
+/// Entries of a feed that are kept until the directory tells whether to accuse somebody.
+const MAX_SUSPECTS: usize = 8;
 /// Pause after an answer to a call for heads that brought nothing, ms.
 const MIN_HEADS_PAUSE_MS: i64 = 20;
 /// Soonest and latest that a peer may ask this node to come back, ms.
@@ -79,9 +81,9 @@ struct Track {
     /// Its origin's key is not known, or not good any more: tried again at once when the directory changes, and after
     /// the pause anyway, since that key may be a carrier's doing.
     awaits_directory: bool,
-    /// An entry that the directory knows no good key or right for, though it seemed current, and the call for heads that was
-    /// the last one then: the entry may be younger than what was shown of the directory.
-    suspect: Option<(u64, Bytes, Refusal)>,
+    /// Entries that the directory knows no good key or right for, though it seemed current, and the call for heads that was
+    /// the last one then: they may be younger than what was shown of the directory.
+    suspects: Vec<(u64, Bytes, Refusal)>,
     /// Forked: an operator must decide.
     stopped: bool,
     /// Calls that failed, one after the other.
@@ -110,7 +112,7 @@ impl Default for Track {
             call: None,
             paused_until: 0,
             awaits_directory: false,
-            suspect: None,
+            suspects: Vec::new(),
             stopped: false,
             failures: 0,
             pushed_after: 0,
@@ -299,7 +301,7 @@ impl Copier {
                 }
                 self.directory = directory;
                 for track in self.feeds.values_mut() {
-                    track.suspect = None;
+                    track.suspects.clear();
                     if std::mem::take(&mut track.awaits_directory) {
                         track.paused_until = now;
                     }
@@ -413,6 +415,8 @@ impl Copier {
         self.heads_call = None;
         self.heads_refused = Some(refused.0);
         if refused.0 == RefusalCode::Busy {
+            // Whoever asked for all of them still wants to know.
+            self.probe |= self.asked_all;
             self.next_attempt = now + pause_of(&self.settings, refused);
         } else {
             self.on_failure(now);
@@ -513,7 +517,9 @@ impl Copier {
                 | Refusal::NoRight { .. }) => {
                     track.awaits_directory = true;
                     if directory_is_current {
-                        track.suspect = Some((self.heads_calls, bytes, refusal));
+                        if track.suspects.len() < MAX_SUSPECTS {
+                            track.suspects.push((self.heads_calls, bytes, refusal));
+                        }
                         ask_all = true;
                     }
                 }
@@ -538,18 +544,15 @@ impl Copier {
         let (current, call) = (self.directory_is_current(), self.heads_calls);
         let mut unjudged = false;
         for (feed, track) in &mut self.feeds {
-            match track.suspect.take() {
-                Some((since, bytes, refusal)) if since < call => {
-                    if current {
-                        let alarm = Alarm { feed: feed.clone(), refusal, evidence: Some(bytes) };
-                        self.actions.push(Action::Alarm(alarm));
-                    }
-                }
-                suspect => {
-                    unjudged |= suspect.is_some();
-                    track.suspect = suspect;
+            for (since, bytes, refusal) in std::mem::take(&mut track.suspects) {
+                if since >= call {
+                    track.suspects.push((since, bytes, refusal));
+                } else if current {
+                    let alarm = Alarm { feed: feed.clone(), refusal, evidence: Some(bytes) };
+                    self.actions.push(Action::Alarm(alarm));
                 }
             }
+            unjudged |= !track.suspects.is_empty();
         }
         // That answer may have been made before the entry came.
         self.probe |= unjudged;

@@ -261,3 +261,19 @@ fn news_of_the_directory_does_not_bring_one_back_sooner_to_a_busy_peer() {
     assert!(!asks(&copier.handle(70_000, Input::Tick)));
     assert!(asks(&copier.handle(70_001, Input::Tick)));
 }
+
+#[test]
+fn a_busy_peer_is_asked_for_all_heads_when_it_is_to_be_asked_again() {
+    let content: FeedId = "TW→*/content".parse().expect("feed");
+    let batch = said("TW", &content);
+    let known = directory(&members()[..3]);
+    let shown = vec![(content.clone(), batch.head()), (directory_feed(), known.1)];
+    let (mut copier, actions) = connected(known, shown.clone());
+    let (call, entries) = (ask_of(&actions, &content), vec![batch.bytes().clone()]);
+    let actions = copier.handle(2, Input::Entries { call, feed: content, entries, refused: None });
+    let call = full_question(&actions).expect("all heads are asked for at once");
+    let refused = (RefusalCode::Busy, 1_000);
+    assert!(copier.handle(3, Input::HeadsRefused { call, refused, wants: vec![] }).is_empty());
+    let call = full_question(&copier.handle(1_003, Input::Tick)).expect("and again");
+    assert_eq!(alarms(&answer_heads(&mut copier, 1_004, call, shown)), 1);
+}

@@ -110,6 +110,9 @@ impl World {
         if let Action::Ask { feed, .. } | Action::Push { feed, .. } | Action::PushAgain { feed, .. } = &action {
             self.check_patience(at, feed);
         }
+        if self.hearing_again && matches!(action, Action::Store { .. } | Action::Alarm(_)) {
+            self.fail(format!("{} acts on an answer that it had: {}", self.nodes[at].code, shown(&action)));
+        }
         match action {
             Action::AskHeads { call, log_id, after, wait, held } => {
                 let says = self.mutation != Some(Mutation::SayNothing);
@@ -329,7 +332,9 @@ impl World {
             }
             _ => return,
         };
+        self.hearing_again = true;
         self.tell(at, input);
+        self.hearing_again = false;
     }
 
     /// A mutated reader: whatever comes before a gap counts as held.

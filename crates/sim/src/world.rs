@@ -57,6 +57,8 @@ pub(crate) struct World {
     pub(crate) operator_ends: i64,
     /// Bulk calls take long, as over a thin link.
     pub(crate) slow_bulk: bool,
+    /// What is being told was told before.
+    pub(crate) hearing_again: bool,
     /// What the entries that are being told must lead to.
     pub(crate) expecting: Option<Expected>,
     pub(crate) tally: Tally,
@@ -92,6 +94,7 @@ impl World {
             faults: true,
             operator_ends: 0,
             slow_bulk: false,
+            hearing_again: false,
             expecting: None,
             tally: Tally::default(),
             failure: None,

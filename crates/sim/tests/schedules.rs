@@ -42,7 +42,7 @@ fn whatever_happens_copies_are_prefixes_nothing_acknowledged_is_lost_and_heads_m
 }
 
 /// Schedules that failed once, each for a reason of its own.
-const FAILED_ONCE: [u64; 6] = [248, 404, 10_011, 12_211, 12_508, 13_150];
+const FAILED_ONCE: [u64; 8] = [248, 404, 4_439, 5_089, 10_011, 12_211, 12_508, 13_150];
 
 #[test]
 fn schedules_that_failed_once_hold() {

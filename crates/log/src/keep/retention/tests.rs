@@ -473,11 +473,8 @@ async fn damage_of_a_thinned_chunk_is_found_wherever_it_is() {
 }
 
 /// Somebody who can make checksums right, and says that something else went.
-#[tokio::test]
-async fn a_forged_record_does_not_lead_to_the_root() {
-    let (world, _, policy) = sample().await;
-    let dir = world.dir.path();
-    let number = thin_all(dir, &policy).chunks[1];
+/// Changes the first record of what went in a thinned chunk; gives the position of its entry.
+fn forge(dir: &Path, number: u32, change: impl FnOnce(&mut GoneRecord)) -> u64 {
     let path = places::thin_path(&dir.join(CHUNKS_DIR), number);
     let mut bytes = fs::read(&path).expect("read");
     let header = scan::read_header(&path).expect("read").expect("long").expect("header");
@@ -486,12 +483,21 @@ async fn a_forged_record_does_not_lead_to_the_root() {
     let start = gone.offset as usize;
     let end = start + frame_bytes(gone.header.length) as usize;
     let mut record = GoneRecord::decode(gone.header.position, &bytes[start + 20..end]).expect("record");
-    record.entry.leaf.0[0] ^= 1;
+    change(&mut record);
     let mut frame = Vec::new();
     record.push(&mut frame, seed, gone.header.group);
     bytes.splice(start..end, frame);
     SystemFiles.set_readonly(&path, false).expect("writable");
     fs::write(&path, &bytes).expect("write");
+    gone.header.position
+}
+
+#[tokio::test]
+async fn a_forged_record_does_not_lead_to_the_root() {
+    let (world, _, policy) = sample().await;
+    let dir = world.dir.path();
+    let number = thin_all(dir, &policy).chunks[1];
+    forge(dir, number, |record| record.entry.leaf.0[0] ^= 1);
     let found = audit(dir, AuditOptions::default()).expect("audit").findings;
     assert!(
         found
@@ -552,22 +558,9 @@ async fn a_forged_record_is_not_believed_against_the_index() {
     let (world, was, policy) = sample().await;
     let dir = world.dir.path();
     let number = thin_all(dir, &policy).chunks[1];
-    let path = places::thin_path(&dir.join(CHUNKS_DIR), number);
-    let mut bytes = fs::read(&path).expect("read");
-    let header = scan::read_header(&path).expect("read").expect("long").expect("header");
-    let seed = Seed::of(&header.log_id);
-    let gone = scan::find_frame(&path, seed, 0, |frame| frame.kind == Kind::Gone).expect("read").expect("one");
-    let start = gone.offset as usize;
-    let end = start + frame_bytes(gone.header.length) as usize;
-    let mut record = GoneRecord::decode(gone.header.position, &bytes[start + 20..end]).expect("record");
-    record.entry.sequence += 1;
-    let mut frame = Vec::new();
-    record.push(&mut frame, seed, gone.header.group);
-    bytes.splice(start..end, frame);
-    SystemFiles.set_readonly(&path, false).expect("writable");
-    fs::write(&path, &bytes).expect("write");
+    let position = forge(dir, number, |record| record.entry.sequence += 1);
     let (log, _) = open(dir, &world.clock);
-    let entry = &was.entries[gone.header.position as usize].entry;
+    let entry = &was.entries[position as usize].entry;
     let read = log.batch_digest(&entry.feed, entry.sequence);
     assert!(
         matches!(&read, Err(ReadError::Damaged(damage)) if damage.what.contains("not what was written")),
